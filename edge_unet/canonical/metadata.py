@@ -1,0 +1,52 @@
+"""The metadata blob inside the canonical ONNX: what a runtime must know to use the graph, and where it came from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import onnx
+from pydantic import ValidationError
+
+from edge_unet.core.errors import ArtifactError
+from edge_unet.core.files import canonical_json
+from edge_unet.core.spec import ClassSpec, Frozen, PreprocessSpec, QuantScheme
+
+METADATA_KEY = "edge_unet"
+
+
+class Metadata(Frozen):
+    """metadata_props["edge_unet"], as JSON."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    model: str
+    """Registry name of the network, for example mobile_unet."""
+    preprocess: PreprocessSpec
+    classes: ClassSpec
+    scheme: QuantScheme
+    kind: Literal["ptq", "qat"]
+    metrics: dict[str, float] = {}
+    seed: int = 0
+    checkpoint_sha256: str | None = None
+    calibration_sha256: str | None = None
+    data_sha256: str | None = None
+    versions: dict[str, str] = {}
+
+
+def parse_metadata(text: str) -> Metadata:
+    """The blob as an object. Raises ArtifactError where it is damaged."""
+    try:
+        return Metadata.model_validate_json(text)
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        raise ArtifactError(
+            f"metadata_props[{METADATA_KEY!r}] is damaged ({reason}); export the model again"
+        ) from error
+
+
+def write_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:
+    """Put the blob into `model`, replacing one that is there."""
+    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=METADATA_KEY, value=canonical_json(metadata.model_dump(mode="json")))

@@ -1,0 +1,136 @@
+"""A training recipe: everything that shapes a model, read from TOML. An unknown key is an error with the nearest
+match, so that a typo never trains something else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edge_unet.core.errors import UsageError
+from edge_unet.core.registry import nearest
+from edge_unet.core.spec import ClassSpec, Frozen, PreprocessSpec, QuantScheme
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class ModelSpec(Frozen):
+    """Which network, and how large. `width` multiplies the channels of mobile_unet (rounded to 8);
+    `base` is the first level's channels of unet."""
+
+    name: str = "mobile_unet"
+    width: float = Field(default=0.5, gt=0)
+    base: int = Field(default=32, gt=0)
+    depth: int = Field(default=5, ge=2, le=5)
+    """Downsamplings: mobile_unet at depth 5 reaches 1/32, unet at depth 4 reaches 1/16."""
+    decoder: tuple[int, ...] = (96, 64, 32, 16)
+    """mobile_unet: channels of the decoder levels, coarse to fine, before `width` (the last `depth - 1` are used)."""
+    upsample: Literal["nearest", "bilinear"] = "nearest"
+    """bilinear is half-pixel; align_corners does not exist here because runtimes disagree on it."""
+
+
+class AugmentSpec(Frozen):
+    """Joint augmentation; probabilities and ranges. Masks are only ever sampled nearest."""
+
+    flip_horizontal: float = Field(default=0.5, ge=0, le=1)
+    flip_vertical: float = Field(default=0.5, ge=0, le=1)
+    rotate_degrees: float = Field(default=180.0, ge=0, le=180)
+    scale: tuple[float, float] = (0.7, 1.4)
+    shift: float = Field(default=0.1, ge=0, le=0.5)
+    elastic_pixels: float = Field(default=10.0, ge=0)
+    """Standard deviation of the displacements on a coarse 3x3 grid, U-Net paper section 3.1."""
+    elastic: float = Field(default=0.3, ge=0, le=1)
+    brightness: float = Field(default=0.25, ge=0, le=1)
+    contrast: float = Field(default=0.25, ge=0, le=1)
+    saturation: float = Field(default=0.3, ge=0, le=1)
+    hue: float = Field(default=0.05, ge=0, le=0.5)
+    blur: float = Field(default=0.15, ge=0, le=1)
+    noise: float = Field(default=0.15, ge=0, le=1)
+
+
+class DataSpec(Frozen):
+    """Folders of images/ + masks/. Empty `train` means the procedural scenes."""
+
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    split: float = Field(default=0.15, gt=0, lt=1)
+    """Share of groups held out where a folder has no val split of its own."""
+    group_pattern: str | None = None
+    """Regular expression whose first group names what must not be split (a patient, a video)."""
+    scene: Literal["endoscopy", "lanes"] = "endoscopy"
+    scene_count: int = Field(default=256, gt=0)
+
+
+class TrainSpec(Frozen):
+    """One phase of training (FP32, or QAT with a tenth of the learning rate)."""
+
+    epochs: int = Field(default=100, gt=0)
+    batch: int = Field(default=16, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup_epochs: float = Field(default=3, ge=0)
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    clip_norm: float = Field(default=5.0, gt=0)
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """auto: fp16 on CUDA without bf16, bf16 on CUDA or a CPU with AMX or AVX512-BF16, else off."""
+    sizes: tuple[int, ...] = ()
+    """Progressive sizes: the epochs are shared out evenly over these square sizes; empty = the recipe's own size."""
+    validate_every: int = Field(default=1, gt=0)
+
+
+class QuantizeSpec(Frozen):
+    """How scales are first set, and the QAT phase that then learns them."""
+
+    scheme: QuantScheme = QuantScheme.PORTABLE
+    observer: Literal["minmax", "percentile", "entropy", "mse"] = "mse"
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    calibration_images: int = Field(default=64, ge=32)
+    qat: TrainSpec = TrainSpec(epochs=10, learning_rate=2e-4, warmup_epochs=0.5, weight_decay=1e-4)
+
+
+class Recipe(Frozen):
+    """Everything that shapes a model. Stored inside every checkpoint and bundle."""
+
+    name: str = "model"
+    seed: int = 0
+    model: ModelSpec = ModelSpec()
+    preprocess: PreprocessSpec = PreprocessSpec(height=256, width=256)
+    classes: ClassSpec = ClassSpec(names=("background", "foreground"), palette=((0, 0, 0), (0, 200, 83)))
+    data: DataSpec = DataSpec()
+    augment: AugmentSpec = AugmentSpec()
+    train: TrainSpec = TrainSpec()
+    quantize: QuantizeSpec = QuantizeSpec()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a TOML recipe. Raises UsageError on unreadable TOML, an unknown key (with the nearest one) or a bad value."""
+    try:
+        return parse_recipe(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot read the recipe: {error}") from error
+
+
+def parse_recipe(values: object, *, source: str) -> Recipe:
+    """Validate nested values as a Recipe; `source` is named in errors."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explain(e["type"], e["loc"], e["msg"], source) for e in error.errors())) from error
+
+
+def _explain(kind: str, location: tuple[int | str, ...], message: str, source: str) -> str:
+    """One line for one pydantic error."""
+    where = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"{source}: {where}: {message}"
+    section: type[Frozen] = Recipe
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Frozen):
+            section = annotation
+    return f"{source}: unknown key {where!r}; {nearest(str(location[-1]), section.model_fields)}"

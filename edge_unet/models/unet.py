@@ -1,0 +1,51 @@
+"""Plain U-Net (Ronneberger et al. 2015) with same padding and BN, because users compare with it.
+
+Two 3x3 convs per level, 2x2 max-pool, channels base * 2**level, upsampling + 3x3 conv in place of the 2x2 up-conv
+(Odena et al. 2016: no checkerboard, and every runtime has an INT8 kernel for it), concat, 1x1 head at full size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edge_unet.core.recipe import ModelSpec
+from edge_unet.models.blocks import conv_bn, init_weights, logit_clip, upsample
+
+
+def double_conv(cin: int, cout: int) -> nn.Sequential:
+    """Two 3x3 convs, each with BN and ReLU6."""
+    return nn.Sequential(conv_bn(cin, cout, 3), conv_bn(cout, cout, 3))
+
+
+class UNet(nn.Module):
+    """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits in +-7.94. H, W: multiples of 2**depth."""
+
+    def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
+        super().__init__()
+        widths = [spec.base * 2**level for level in range(spec.depth + 1)]
+        self.encoder = nn.ModuleList(
+            double_conv(cin, cout) for cin, cout in zip([in_channels, *widths[:-1]], widths, strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList()
+        self.reduce = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for cin, cout in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
+            self.up.append(upsample(spec.upsample))
+            self.reduce.append(conv_bn(cin, cout, 3))
+            self.decoder.append(double_conv(2 * cout, cout))
+        self.head = nn.Conv2d(widths[0], classes, 1)
+        self.clip = logit_clip()
+        init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits."""
+        taps = []
+        for n, level in enumerate(self.encoder):
+            x = level(self.pool(x) if n else x)  # (N, base * 2**n, H/2**n, W/2**n)
+            taps.append(x)
+        for up, reduce, conv, tap in zip(self.up, self.reduce, self.decoder, reversed(taps[:-1]), strict=True):
+            x = conv(torch.cat((reduce(up(x)), tap), dim=1))  # (N, base * 2**n, H/2**n, W/2**n)
+        logits: Tensor = self.clip(self.head(x))  # (N, classes, H, W)
+        return logits
