@@ -31,8 +31,11 @@ class GraphWriter:
         self.nodes: list[tuple[str, str, list[str], dict[str, object]]] = []
         self.weights: dict[str, NDArray[np.float32]] = {}
         self.constants: dict[str, NDArray[Any]] = {
-            "zero": np.float32(0), "six": np.float32(6), "limit": np.float32(127 / 16), "minus_limit": np.float32(-127 / 16)
-        }  # fmt: skip
+            "zero": np.float32(0),
+            "six": np.float32(6),
+            "limit": np.float32(127 / 16),
+            "minus_limit": np.float32(-127 / 16),
+        }
         self.share: list[set[str]] = []
         self.silent: set[str] = set()  # float tensors that get no Q/DQ: conv outputs in front of an activation
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import onnx
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.files import canonical_json
@@ -25,12 +26,12 @@ class Metadata(Frozen):
     classes: ClassSpec
     scheme: QuantScheme
     kind: Literal["ptq", "qat"]
-    metrics: dict[str, float] = {}
+    metrics: Mapping[str, float] = Field(default_factory=dict)
     seed: int = 0
     checkpoint_sha256: str | None = None
     calibration_sha256: str | None = None
     data_sha256: str | None = None
-    versions: dict[str, str] = {}
+    versions: Mapping[str, str] = Field(default_factory=dict)
 
 
 def parse_metadata(text: str) -> Metadata:
@@ -39,9 +40,7 @@ def parse_metadata(text: str) -> Metadata:
         return Metadata.model_validate_json(text)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-        raise ArtifactError(
-            f"metadata_props[{METADATA_KEY!r}] is damaged ({reason}); export the model again"
-        ) from error
+        raise ArtifactError(f"metadata_props[{METADATA_KEY!r}] is damaged ({reason}); export it again") from error
 
 
 def write_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:

@@ -23,14 +23,18 @@ class Lowering(Protocol):
     The same input gives the same bytes.
     """
 
-    def __call__(self, canonical: Path, precision: Precision, *, into: Path) -> Artifact: ...
+    def __call__(self, canonical: Path, precision: Precision, *, into: Path) -> Artifact:
+        """Write the artifact; see the class."""
+        ...
 
 
 class Session(Protocol):
     """A loaded model in this process."""
 
     @property
-    def artifact(self) -> Artifact: ...
+    def artifact(self) -> Artifact:
+        """What was opened."""
+        ...
 
     @property
     def runtime(self) -> str:
@@ -62,13 +66,17 @@ class Runtime(Protocol):
 
     def __call__(
         self, folder: Path, artifact: Artifact, *, threads: int = 1, bf16: bool = False
-    ) -> AbstractContextManager[Session]: ...
+    ) -> AbstractContextManager[Session]:
+        """Load the artifact; see the class."""
+        ...
 
 
 class Reader(Protocol):
     """Read scales and payloads back out of a saved artifact."""
 
-    def __call__(self, folder: Path, artifact: Artifact) -> ReadBack: ...
+    def __call__(self, folder: Path, artifact: Artifact) -> ReadBack:
+        """Read the artifact; see the class."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

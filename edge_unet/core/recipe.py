@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.registry import nearest
@@ -17,6 +17,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+Stage = tuple[PositiveInt, PositiveInt]
+"""(input height in pixels, epochs)."""
 
 
 class ModelSpec(Frozen):
@@ -70,6 +74,7 @@ class TrainSpec(Frozen):
     """One phase of training (FP32, or QAT with a tenth of the learning rate)."""
 
     epochs: int = Field(default=100, gt=0)
+    """All epochs; may be left out where `stages` is given, and must then be their sum."""
     batch: int = Field(default=16, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -78,9 +83,27 @@ class TrainSpec(Frozen):
     clip_norm: float = Field(default=5.0, gt=0)
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """auto: fp16 on CUDA without bf16, bf16 on CUDA or a CPU with AMX or AVX512-BF16, else off."""
-    sizes: tuple[int, ...] = ()
-    """Progressive sizes: the epochs are shared out evenly over these square sizes; empty = the recipe's own size."""
+    stages: tuple[Stage, ...] = ()
+    """Progressive sizes: (height, epochs) pairs in the order they are trained. The width follows the recipe's own
+    aspect ratio. Empty = all epochs at the recipe's own size."""
     validate_every: int = Field(default=1, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_follow_the_stages(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("stages") or "epochs" in values:
+            return values
+        try:
+            return {**values, "epochs": sum(int(epochs) for _, epochs in values["stages"])}
+        except (TypeError, ValueError):
+            return values  # the field's own check names what is wrong
+
+    @model_validator(mode="after")
+    def _stages_fill_the_epochs(self) -> TrainSpec:
+        staged = sum(epochs for _, epochs in self.stages)
+        if self.stages and staged != self.epochs:
+            raise ValueError(f"the stages hold {staged} epochs but epochs = {self.epochs}; leave epochs out")
+        return self
 
 
 class QuantizeSpec(Frozen):
@@ -108,7 +131,7 @@ class Recipe(Frozen):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a TOML recipe. Raises UsageError on unreadable TOML, an unknown key (with the nearest one) or a bad value."""
+    """Read a TOML recipe. Raises UsageError on unreadable TOML, an unknown key (the nearest is named), a bad value."""
     try:
         return parse_recipe(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -111,8 +111,8 @@ class ClassSpec(Frozen):
 def mask_from_logits(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(N, C, H, W) logits -> (N, H, W) class ids: logit > 0 for one channel, else argmax."""
     if logits.shape[1] == 1:
-        return (logits[:, 0] > 0).astype(np.uint8)  # (N, H, W)
-    return logits.argmax(axis=1).astype(np.uint8)  # (N, H, W)
+        return np.asarray((logits[:, 0] > 0).astype(np.uint8))  # (N, H, W)
+    return np.asarray(logits.argmax(axis=1).astype(np.uint8))  # (N, H, W)
 
 
 def feed_from_pixels(pixels: NDArray[np.uint8], spec: TensorSpec, preprocess: PreprocessSpec) -> NDArray[Any]:

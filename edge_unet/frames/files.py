@@ -58,4 +58,4 @@ def _decode(path: Path) -> NDArray[Any]:
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
         raise DataError(f"{path}: not a readable image (PNG or JPEG expected, {data.size} bytes received)")
-    return image
+    return np.asarray(image)

@@ -19,7 +19,7 @@ def _inner(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int
 
 
 def resize_frame(frame: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """(H, W, C) u8 -> (spec.height, spec.width, C) u8, same colour order. Area averaging when shrinking, else bilinear."""
+    """(H, W, C) u8 -> (spec.height, spec.width, C) u8, same colours. Area averaging when shrinking, else bilinear."""
     top, left, h, w = _inner(frame.shape[0], frame.shape[1], spec)
     if frame.shape[:2] == (h, w):
         scaled = frame

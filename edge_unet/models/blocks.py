@@ -28,7 +28,7 @@ def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, 
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expand, 3x3 depthwise, 1x1 linear project; added to the input where shapes allow (MobileNetV2, section 3.3)."""
+    """1x1 expand, 3x3 depthwise, 1x1 linear project; added to the input where shapes allow (MobileNetV2 §3.3)."""
 
     def __init__(self, cin: int, cout: int, stride: int, expand: int) -> None:
         super().__init__()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,13 +27,13 @@ class CheckpointInfo(Frozen):
     schema_version: Literal[1] = 1
     kind: Literal["fp32", "ptq", "qat"]
     recipe: Recipe
-    metrics: dict[str, float] = {}
+    metrics: Mapping[str, float] = Field(default_factory=dict)
     """What was measured when it was written, for example {'val_dice': 0.79}."""
     data_sha256: str | None = None
     """Hash over the training files, from the dataset's manifest."""
     calibration_sha256: str | None = None
     parent_sha256: str | None = None
-    versions: dict[str, str] = {}
+    versions: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
