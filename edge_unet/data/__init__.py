@@ -1,0 +1,1 @@
+"""Images and masks: folders, procedural scenes, augmentation, calibration sets."""
