@@ -1,0 +1,1 @@
+"""Target `onnx`: ONNX Runtime on the CPU, and the reference of every comparison."""
