@@ -41,7 +41,7 @@ class GraphWriter:
 
     def conv(
         self, name: str, x: str, cin: int, cout: int, k: int, *, stride: int = 1, groups: int = 1, act: str = "relu6"
-    ) -> str:  # noqa: E501
+    ) -> str:
         """Conv with bias, then Clip(0, 6) or the logit clip unless `act` is ''."""
         scale = np.sqrt(2 / (k * k * cin / groups))
         self.weights[f"{name}.weight"] = self.rng.normal(0, scale, (cout, cin // groups, k, k)).astype(np.float32)
@@ -75,7 +75,7 @@ class GraphWriter:
         outputs: list[str],
         constants: dict[str, NDArray[Any]],
         shape: list[int] | None,
-    ) -> onnx.ModelProto:  # noqa: E501
+    ) -> onnx.ModelProto:
         graph = helper.make_graph(
             nodes,
             "tiny",

@@ -28,6 +28,7 @@ class Metadata(Frozen):
     kind: Literal["ptq", "qat"]
     metrics: Mapping[str, float] = Field(default_factory=dict)
     seed: int = 0
+    licence: str = "unspecified: the weights carry the licence of their training data"
     checkpoint_sha256: str | None = None
     calibration_sha256: str | None = None
     data_sha256: str | None = None

@@ -121,6 +121,7 @@ class Recipe(Frozen):
 
     name: str = "model"
     seed: int = 0
+    licence: str = "unspecified: the weights carry the licence of their training data"
     model: ModelSpec = ModelSpec()
     preprocess: PreprocessSpec = PreprocessSpec(height=256, width=256)
     classes: ClassSpec = ClassSpec(names=("background", "foreground"), palette=((0, 0, 0), (0, 200, 83)))
