@@ -1,0 +1,205 @@
+"""The two phases: FP32 from scratch, then quantization-aware training (QAT) of the folded network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edge_unet.core.errors import DataError, UsageError
+from edge_unet.core.recipe import Recipe
+from edge_unet.data.cache import load_resized
+from edge_unet.data.datasets import Dataset
+from edge_unet.models import build
+from edge_unet.models.checkpoint import Checkpoint, load_checkpoint
+from edge_unet.training.batches import Batches, derived_seed
+from edge_unet.training.evaluate import evaluate
+from edge_unet.training.loop import Job, Loop, TrainResult
+from edge_unet.training.optimizer import build_optimizer
+from edge_unet.training.peers import Peers, joined_peers
+from edge_unet.training.precision import autocast_type
+from edge_unet.training.progress import EpochRecord, TrainProgress, console_progress
+from edge_unet.training.state import Phase, TrainingState, check_same_training, load_state, state_path
+
+CALIBRATION_STREAM = 1_000_000
+"""Keeps the calibration choice's seed apart from those of the phases (0 and 1)."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The network a phase begins with, and where it came from."""
+
+    net: nn.Module
+    parent_sha256: str | None = None
+    calibration_sha256: str | None = None
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    train_data: Dataset,
+    val_data: Dataset,
+    resume: bool = False,
+    phase: Phase = "fp32",
+    init: Path | None = None,
+    progress: TrainProgress | None = None,
+    device: torch.device | None = None,
+) -> TrainResult:
+    """Run one phase and write the EMA weights that validate best to out/fp32.safetensors or out/qat.safetensors.
+
+    "fp32" starts from random weights, or from the FP32 checkpoint `init`. "qat" needs an FP32 checkpoint `init`,
+    calibrates on training frames and keeps the calibrated network unless training makes a better one. With `resume`
+    an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a finished one
+    returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
+
+    Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe;
+    DataError on classes that differ from the recipe's; EdgeUnetError where the loss diverges.
+    """
+    _check_data(recipe, train_data, val_data)
+    with joined_peers(device) as peers:
+        state = _saved_state(out, phase, resume)
+        peers.wait()  # nobody writes before everybody has looked
+        frames, masks = (torch.from_numpy(array) for array in load_resized(train_data, recipe.preprocess))
+        start = _first_network(recipe, phase, init, frames)
+        if state is not None:
+            path, data = state_path(out, phase), train_data.sha256
+            check_same_training(path, state.position, recipe, data, start.parent_sha256)
+        job = _job(recipe, phase, out, (frames, masks), train_data.sha256, val_data, start, peers)
+        loop = _loop(job, start.net, (progress or console_progress()) if peers.leads else _NoProgress())
+        if state is not None:
+            loop.restore(state)
+        elif phase == "qat" and peers.leads:
+            loop.keep_if_better(evaluate(loop.ema.net, job.val_frames, job.val_masks, recipe), 0)
+        return loop.run()
+
+
+def train_both(
+    recipe: Recipe,
+    out: Path,
+    *,
+    train_data: Dataset,
+    val_data: Dataset,
+    resume: bool = False,
+    progress: TrainProgress | None = None,
+    device: torch.device | None = None,
+) -> tuple[TrainResult, TrainResult]:
+    """FP32, then QAT from its best weights; arguments and errors as in `train`. Returns both results in that order."""
+    fp32 = train(recipe, out, train_data=train_data, val_data=val_data, resume=resume, progress=progress, device=device)
+    qat = train(
+        recipe,
+        out,
+        train_data=train_data,
+        val_data=val_data,
+        resume=resume,
+        phase="qat",
+        init=fp32.checkpoint,
+        progress=progress,
+        device=device,
+    )
+    return fp32, qat
+
+
+def _check_data(recipe: Recipe, train_data: Dataset, val_data: Dataset) -> None:
+    """Raise DataError where a dataset is empty or has other classes than the recipe."""
+    for data in (train_data, val_data):
+        if len(data) == 0:
+            raise DataError(f"{data.name}: no images; expected at least one")
+        if data.classes != recipe.classes:
+            raise DataError(
+                f"{data.name}: classes {data.classes.names} (ignore {data.classes.ignore_value}) differ from the "
+                f"recipe's {recipe.classes.names} (ignore {recipe.classes.ignore_value}); change [classes]"
+            )
+
+
+def _saved_state(out: Path, phase: Phase, resume: bool) -> TrainingState | None:
+    """The state to go on from. Raises UsageError where one stands in the way of a new training."""
+    path = state_path(out, phase)
+    if not path.is_file():
+        return None
+    if not resume:
+        raise UsageError(f"{path}: {out} already holds a training; pass --resume to go on, or choose another --out")
+    return load_state(path)
+
+
+def _first_network(recipe: Recipe, phase: Phase, init: Path | None, frames: Tensor) -> _Start:
+    """The network before its first step; the same one for the same arguments."""
+    checkpoint = None if init is None else load_checkpoint(init)
+    if checkpoint is not None and checkpoint.info.kind != "fp32":
+        raise UsageError(f"{init}: a {checkpoint.info.kind} checkpoint; {phase} training starts from an fp32 one")
+    if phase == "qat":
+        if checkpoint is None:
+            raise UsageError("qat training needs the fp32 checkpoint it starts from; pass --init")
+        return _calibrated_network(recipe, checkpoint, frames)
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(recipe.seed))
+        net = build(recipe)
+    if checkpoint is None:
+        return _Start(net)
+    try:
+        net.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        raise UsageError(f"{init}: its weights do not fit the recipe's model: {str(error).splitlines()[-1]}") from error
+    return _Start(net, checkpoint.sha256)
+
+
+def _calibrated_network(recipe: Recipe, checkpoint: Checkpoint, frames: Tensor) -> _Start:
+    """The FP32 network folded, with fake-quant whose scales are calibrated on a seeded choice of training frames."""
+    from edge_unet.quantization.ptq import quantize_ptq
+
+    count = min(recipe.quantize.calibration_images, len(frames))
+    generator = torch.Generator().manual_seed(derived_seed(recipe.seed, CALIBRATION_STREAM))
+    chosen = torch.randperm(len(frames), generator=generator)[:count]
+    net, info = quantize_ptq(checkpoint, frames[chosen].numpy(), recipe.quantize)
+    return _Start(net, checkpoint.sha256, info.calibration_sha256)
+
+
+def _job(
+    recipe: Recipe,
+    phase: Phase,
+    out: Path,
+    train_arrays: tuple[Tensor, Tensor],
+    data_sha256: str,
+    val_data: Dataset,
+    start: _Start,
+    peers: Peers,
+) -> Job:
+    """Everything the loop needs to know."""
+    spec = recipe.train if phase == "fp32" else recipe.quantize.qat
+    val_frames, val_masks = (torch.from_numpy(array) for array in load_resized(val_data, recipe.preprocess))
+    frames, masks = train_arrays
+    number = ("fp32", "qat").index(phase)
+    return Job(
+        recipe=recipe,
+        phase=phase,
+        spec=spec,
+        out=out,
+        batches=Batches(frames, masks, recipe, spec, number, peers.device, peers.rank, peers.world),
+        val_frames=val_frames,
+        val_masks=val_masks,
+        data_sha256=data_sha256,
+        parent_sha256=start.parent_sha256,
+        calibration_sha256=start.calibration_sha256,
+        peers=peers,
+        amp=autocast_type(spec.amp, peers.device, quantized=phase == "qat"),
+    )
+
+
+class _NoProgress:
+    """What the processes that do not lead show: nothing."""
+
+    def start(self, phase: str, total_steps: int, steps_done: int) -> None: ...
+    def step(self) -> None: ...
+    def epoch(self, record: EpochRecord) -> None: ...
+    def stop(self) -> None: ...
+
+
+def _loop(job: Job, net: nn.Module, progress: TrainProgress) -> Loop:
+    """Move the network to its device and wrap it with its optimizer."""
+    device = job.peers.device
+    if device.type == "cuda" and job.peers.world > 1:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Loop(job, net, build_optimizer(net, job.spec), progress)

@@ -1,0 +1,93 @@
+"""The state of an unfinished training: one safetensors file, whole or absent, with its numbers in the header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_unet.core.errors import ArtifactError, UsageError
+from edge_unet.core.files import written_whole
+from edge_unet.core.recipe import Recipe
+from edge_unet.core.spec import Frozen
+
+KEY = "edge_unet_training"
+
+Phase = Literal["fp32", "qat"]
+
+
+class Position(Frozen):
+    """Where a training stands. Batches and random numbers follow from it (see batches.py), so no generator is kept."""
+
+    schema_version: Literal[1] = 1
+    phase: Phase
+    recipe: Recipe
+    data_sha256: str
+    epoch: int
+    """Epoch in progress, from 0; equal to the number of epochs when training is done."""
+    step: int
+    """Steps of that epoch already taken."""
+    loss_sum: float
+    """Over those steps."""
+    best_score: float | None
+    metrics: dict[str, float]
+    """Of the kept checkpoint."""
+    scaler: dict[str, float]
+    parent_sha256: str | None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A position and its tensors: 'net.*', 'ema.*' (state dicts) and 'optimizer.*'."""
+
+    position: Position
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below `prefix`, without it."""
+        start = prefix + "."
+        return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def state_path(out: Path, phase: Phase) -> Path:
+    """Where a phase keeps its state."""
+    return out / "state" / f"{phase}.safetensors"
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Replace the state file in one step: a kill leaves the old or the new one."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, {KEY: state.position.model_dump_json()})
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read a state. Raises ArtifactError where it is damaged or written by something else."""
+    try:
+        with safe_open(path, framework="pt") as archive:
+            header = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
+        return TrainingState(Position.model_validate_json(header[KEY]), tensors)
+    except (SafetensorError, OSError, ValidationError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: damaged training state ({reason}); delete it to start again") from error
+
+
+def check_same_training(path: Path, position: Position, recipe: Recipe, data_sha256: str, parent: str | None) -> None:
+    """Raise UsageError where `position` belongs to another recipe, other data or another FP32 checkpoint."""
+    stored, given = position.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
+    changed = [f"[{key}] {stored[key]} -> {given[key]}" for key in given if stored[key] != given[key]]
+    if position.data_sha256 != data_sha256:
+        changed.append(f"training data {position.data_sha256[:12]} -> {data_sha256[:12]}")
+    if position.parent_sha256 != parent:
+        changed.append(f"initial checkpoint {position.parent_sha256} -> {parent}")
+    if changed:
+        raise UsageError(
+            f"{path}: cannot resume, this is another training: {'; '.join(changed)}; "
+            "restore what changed or choose another --out"
+        )
