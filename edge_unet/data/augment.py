@@ -7,6 +7,8 @@ bilinear, masks nearest: no label is ever interpolated.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -42,23 +44,71 @@ def augment(
     Raises UsageError where the shapes or dtypes are not as stated.
     """
     _check(frames, masks, preprocess)
-    count, _, height, width = frames.shape
-    grid = _grid(count, (height, width), size, spec, generator, frames.device)
+    count, channels, height, width = frames.shape
+    draw = _draw(count, (height, width), spec, preprocess, generator)
+    x = torch.empty(count, channels, *size, device=frames.device)
+    y = torch.empty(count, *size, dtype=torch.int64, device=frames.device)
+    # One image stays in a CPU core's cache through all steps; a GPU wants the whole batch.
+    step = 1 if frames.device.type == "cpu" else count
+    for begin in range(0, count, step):
+        part = slice(begin, begin + step)
+        pixels, labels = _sample(frames[part], masks[part], draw.part(part).to(frames.device), preprocess, size)
+        inside = labels > 0
+        _disturb(pixels, inside, draw.part(part), generator)
+        offset = float(preprocess.pad_value)
+        pixels.clamp_(-offset, 255.0 - offset).add_(offset - preprocess.mean)
+        torch.mul(pixels, preprocess.scale, out=x[part])
+        y[part] = labels.sub_(1).masked_fill_(~inside, ignore)
+    return x, y
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """All that chance decides about N images, but the noise itself."""
+
+    core: Tensor  # (N, 2, 5, 5), see _geometry
+    gain: Tensor  # (N, C, C) colour matrix
+    offset: Tensor  # (N, C, 1)
+    blur: Tensor  # (N,) sigma in pixels, 0 = none
+    noise: Tensor  # (N,) standard deviation in pixel values, 0 = none
+
+    def part(self, part: slice) -> _Draw:
+        return _Draw(self.core[part], self.gain[part], self.offset[part], self.blur[part], self.noise[part])
+
+    def to(self, device: torch.device) -> _Draw:
+        return _Draw(*(value.to(device) for value in (self.core, self.gain, self.offset, self.blur, self.noise)))
+
+
+def _draw(
+    count: int, source: tuple[int, int], spec: AugmentSpec, preprocess: PreprocessSpec, generator: torch.Generator
+) -> _Draw:
+    """Decide everything for `count` frames of `source` = (H, W), on the generator's device."""
+    core = _geometry(count, source, spec, generator)
+    gain, offset = _colours(count, spec, preprocess, generator)
+    blur = _chosen(count, spec.blur, generator) * _uniform(count, 0.4, 1.5, generator)
+    noise = _chosen(count, spec.noise, generator) * _uniform(count, 1.0, _NOISE_PIXELS, generator)
+    return _Draw(core, gain, offset, blur, noise)
+
+
+def _sample(
+    frames: Tensor, masks: Tensor, draw: _Draw, preprocess: PreprocessSpec, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Pixels (N, C, h, w) less the pad value, and labels (N, h, w) counted from 1, 0 outside the frame."""
+    height, width = frames.shape[2:]
+    count = len(frames)
+    rows, columns = (_basis(length).to(frames.device) for length in size)
+    across = (draw.core @ columns.T).permute(0, 2, 3, 1).reshape(count, _COARSE + 2, -1)  # (N, 5, w * 2)
+    grid = (rows @ across).view(count, *size, 2)  # (N, h, w, 2), as grid_sample reads it
     pixels = frames.float()
     factor = min(height // size[0], width // size[1])
     if factor >= 2:  # bilinear sampling alone would alias
         pixels = F.avg_pool2d(pixels, factor)  # (N, C, H / factor, W / factor)
-    pixels = _recolour(pixels, spec, preprocess, generator)
+    mixed = torch.baddbmm(draw.offset, draw.gain, pixels.flatten(2)).clamp_(0, 255).view_as(pixels)
     # Measured from the pad value, zero padding is the pad value, and the frame's edge blends into it.
-    pixels = F.grid_sample(pixels.sub_(preprocess.pad_value), grid, align_corners=False)  # (N, C, h, w)
+    sampled = F.grid_sample(mixed.sub_(preprocess.pad_value), grid, align_corners=False)  # (N, C, h, w)
     # Labels are counted from 1 here, so that the zeros of the padding mean "outside".
-    labels = F.grid_sample(masks[:, None].float().add_(1), grid, mode="nearest", align_corners=False)[:, 0]  # (N, h, w)
-    inside = labels > 0
-    _disturb(pixels, inside, spec, generator)
-    offset = float(preprocess.pad_value)
-    x = pixels.clamp_(-offset, 255.0 - offset).add_(offset - preprocess.mean).mul_(preprocess.scale)
-    y = labels.long().sub_(1).masked_fill_(~inside, ignore)
-    return x, y
+    labels = F.grid_sample(masks[:, None].float().add_(1), grid, mode="nearest", align_corners=False)
+    return sampled, labels[:, 0]  # (N, h, w)
 
 
 def _check(frames: Tensor, masks: Tensor, preprocess: PreprocessSpec) -> None:
@@ -85,18 +135,11 @@ def _chosen(count: int, probability: float, generator: torch.Generator) -> Tenso
     return (torch.rand(count, generator=generator, device=generator.device) < probability).float()
 
 
-def _grid(
-    count: int,
-    source: tuple[int, int],
-    size: tuple[int, int],
-    spec: AugmentSpec,
-    generator: torch.Generator,
-    device: torch.device,
-) -> Tensor:
-    """Where each output pixel looks, (N, h, w, 2) in grid_sample's -1..1.
+def _geometry(count: int, source: tuple[int, int], spec: AugmentSpec, generator: torch.Generator) -> Tensor:
+    """Where each output pixel looks, as the (N, xy, 5, 5) core of rows @ core @ columns, in grid_sample's -1..1.
 
-    Per axis the field is rows @ core @ columns with five basis functions each way: three bicubic ones for the elastic
-    grid, the coordinate, and one. Two thin matrix products replace an upsampling and an affine grid.
+    Each axis has five basis functions (`_basis`): three bicubic ones for the elastic grid, the coordinate, and one.
+    Two thin matrix products replace an upsampling and an affine grid.
     """
     half = torch.tensor([source[1] / 2, source[0] / 2])  # x, y in source pixels from the centre
     angle = _uniform(count, -spec.rotate_degrees, spec.rotate_degrees, generator) * (math.pi / 180)
@@ -117,11 +160,10 @@ def _grid(
     core[:, 1, -1, -2] = sin * mirror_x * (half[0] / half[1])
     core[:, 1, -2, -1] = cos * mirror_y
     core[:, :, -1, -1] = 2 * shift
-    core = core.to(device)
-    rows, columns = _basis(size[0]).to(device), _basis(size[1]).to(device)
-    return (rows @ core @ columns.T).permute(0, 2, 3, 1)  # (N, h, w, 2)
+    return core
 
 
+@lru_cache(maxsize=16)
 def _basis(length: int) -> Tensor:
     """(length, 5): bicubic weights of three points that span the axis, the pixel centre in -1..1, and one."""
     eye = torch.eye(_COARSE)[None, None]  # (1, 1, 3, 3)
@@ -130,20 +172,19 @@ def _basis(length: int) -> Tensor:
     return torch.cat([cubic, centre[:, None], torch.ones(length, 1)], 1)  # (length, 5)
 
 
-def _recolour(pixels: Tensor, spec: AugmentSpec, preprocess: PreprocessSpec, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue of (N, C, H, W) pixels as one affine map of the colours, in 0..255."""
-    count = pixels.shape[0]
+def _colours(
+    count: int, spec: AugmentSpec, preprocess: PreprocessSpec, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Brightness, contrast, saturation and hue as one affine map of the colours: (N, C, C) and (N, C, 1)."""
     brightness = 1 + _uniform(count, -spec.brightness, spec.brightness, generator)
     contrast = 1 + _uniform(count, -spec.contrast, spec.contrast, generator)
     saturation = 1 + _uniform(count, -spec.saturation, spec.saturation, generator)
     hue = _uniform(count, -spec.hue, spec.hue, generator) * (2 * math.pi)
-    gain = (brightness * contrast).to(pixels.device)[:, None, None]
-    offset = (128 * (1 - contrast)).to(pixels.device)[:, None, None]  # contrast turns about mid-grey
+    gain = (brightness * contrast)[:, None, None]
+    offset = (128 * (1 - contrast))[:, None, None].expand(count, preprocess.channels, 1)  # turns about mid-grey
     if preprocess.channels == 1:
-        return (pixels * gain[..., None]).add_(offset[..., None]).clamp_(0, 255)
-    matrix = _colour_matrix(saturation, hue, preprocess.color_order).to(pixels.device) * gain  # (N, 3, 3)
-    mixed = torch.baddbmm(offset, matrix, pixels.flatten(2))  # (N, 3, H * W)
-    return mixed.clamp_(0, 255).view_as(pixels)
+        return gain, offset
+    return _colour_matrix(saturation, hue, preprocess.color_order) * gain, offset
 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor, color_order: str) -> Tensor:
@@ -161,23 +202,30 @@ def _colour_matrix(saturation: Tensor, hue: Tensor, color_order: str) -> Tensor:
     return matrix
 
 
-def _disturb(pixels: Tensor, inside: Tensor, spec: AugmentSpec, generator: torch.Generator) -> None:
+def _disturb(pixels: Tensor, inside: Tensor, draw: _Draw, generator: torch.Generator) -> None:
     """Blur some images and add noise to some, in place; what lies outside the frame stays the pad value."""
-    count = pixels.shape[0]
-    blurred = _chosen(count, spec.blur, generator)
-    noisy = _chosen(count, spec.noise, generator)
-    sigma = _uniform(count, 0.4, 1.5, generator)
-    strength = _uniform(count, 1.0, _NOISE_PIXELS, generator)
-    for index in torch.nonzero(blurred).flatten().tolist():
-        pixels[index] = _blur(pixels[index], float(sigma[index])) * inside[index]
-    for index in torch.nonzero(noisy).flatten().tolist():
-        noise = torch.randn(pixels.shape[1:], generator=generator, device=generator.device)
-        pixels[index] += (noise * strength[index]).to(pixels.device) * inside[index]
+    for index, sigma in enumerate(draw.blur.tolist()):
+        if sigma:
+            pixels[index] = _blur(_blur(pixels[index], sigma, 1), sigma, 2).mul_(inside[index].float())
+    for index, deviation in enumerate(draw.noise.tolist()):
+        if deviation:
+            noise = torch.randn(pixels.shape[1:], generator=generator, device=generator.device)
+            pixels[index].addcmul_(noise.to(pixels.device), inside[index].float(), value=deviation)
 
 
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    """(C, H, W) -> the same, seven-tap Gaussian each way, edges repeated."""
-    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=image.device) / sigma) ** 2)
-    taps = taps / taps.sum()
-    padded = F.pad(image[:, None], (3, 3, 3, 3), mode="replicate")  # (C, 1, H + 6, W + 6)
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 7, 1)), taps.view(1, 1, 1, 7))[:, 0]  # (C, H, W)
+def _blur(image: Tensor, sigma: float, axis: int) -> Tensor:
+    """(C, H, W) -> the same, Gaussian of seven taps along `axis`, edges repeated.
+
+    Shifted sums: a depthwise convolution of one channel takes ten times as long on a CPU.
+    """
+    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(4)]
+    total = taps[0] + 2 * sum(taps[1:])
+    length = image.shape[axis]
+    edges = (image.narrow(axis, 0, 1),) * 3, (image.narrow(axis, length - 1, 1),) * 3
+    padded = torch.cat([*edges[0], image, *edges[1]], axis)
+    blurred = image * (taps[0] / total)
+    for offset in range(1, 4):
+        weight = taps[offset] / total
+        blurred.add_(padded.narrow(axis, 3 - offset, length), alpha=weight)
+        blurred.add_(padded.narrow(axis, 3 + offset, length), alpha=weight)
+    return blurred
