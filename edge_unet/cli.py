@@ -1,0 +1,251 @@
+"""The command line: parse, call one function of the pipeline, print. Every import of work happens inside a verb."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_unet import __version__
+from edge_unet.core.errors import AccuracyGateError, EdgeUnetError
+
+app = typer.Typer(
+    name="edge-unet",
+    help="U-Net segmentation trained once with quantization in the loop: one set of integers on every runtime.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder with images/ and masks/ (or train/ and val/).")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the runtime.")]
+BundleArgument = Annotated[Path, typer.Argument(help="Folder written by edge-unet export.")]
+
+
+def _say(as_json: bool) -> Any:
+    """Where progress lines go: stdout, or stderr when stdout carries JSON."""
+    return lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def _emit(value: Any, as_json: bool) -> None:
+    """The machine-readable last line."""
+    if as_json:
+        print(json.dumps(value, sort_keys=True), flush=True)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="TOML recipe; default: the built-in one.")] = None,
+    data: Data = None,
+    out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, logs, state.")] = Path("runs/train"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last saved state in --out.")] = False,
+    phase: Annotated[str, typer.Option("--phase", help="both, fp32 or qat.")] = "both",
+    init: Annotated[Path | None, typer.Option("--init", help="fp32 checkpoint to start QAT from.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Override the fp32 epochs.")] = None,
+    qat_epochs: Annotated[int | None, typer.Option("--qat-epochs", min=1, help="Override the QAT epochs.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train FP32, then with quantization in the loop. Runs under torchrun too."""
+    from edge_unet.pipeline.train import Overrides, run_training
+
+    overrides = Overrides(data=data, epochs=epochs, qat_epochs=qat_epochs)
+    _emit(run_training(recipe, out, overrides, phase=phase, init=init, resume=resume, say=_say(as_json)), as_json)
+
+
+@app.command()
+def quantize(
+    checkpoint: Annotated[Path, typer.Argument(help="fp32 .safetensors checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")] = Path("ptq.safetensors"),
+    ptq: Annotated[bool, typer.Option("--ptq", help="Post-training quantization (the only mode of this verb).")] = True,
+    data: Data = None,
+    observer: Annotated[str | None, typer.Option(help="minmax, percentile, entropy or mse.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Calibration set manifest (TOML).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Calibrate an fp32 checkpoint without training (QAT: edge-unet train)."""
+    from edge_unet.pipeline.quantize import quantize_checkpoint
+
+    if not ptq:
+        raise typer.BadParameter("quantization-aware training is: edge-unet train --phase qat --init CHECKPOINT")
+    _emit(quantize_checkpoint(checkpoint, out, data, observer, calibration, say=_say(as_json)), as_json)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Quantized checkpoint or canonical .onnx; default: the shipped model.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="cpu, android, embedded-linux, ios, jetson, onnx or all.")
+    ] = "all",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundles.")] = Path("out/export"),
+    precision: Annotated[str, typer.Option("--precision", help="int8, fp32 or fp16.")] = "int8",
+    as_json: Json = False,
+) -> None:
+    """Lower a model to a target and write a bundle."""
+    from edge_unet.core.errors import UsageError
+    from edge_unet.core.registry import nearest
+    from edge_unet.core.spec import Precision
+    from edge_unet.pipeline.export import export as run
+    from edge_unet.pipeline.export import resolve_targets
+
+    known = [p.value for p in Precision]
+    if precision not in known:
+        raise UsageError(f"unknown precision {precision!r}; {nearest(precision, known)}")
+    bundles = run(checkpoint, resolve_targets(target), out, Precision(precision), _say(as_json))
+    rows = [
+        {
+            "bundle": str(b.folder),
+            "artifact": str(b.artifact),
+            "target": b.manifest.artifact.target,
+            "precision": b.manifest.artifact.precision.value,
+            "sha256": b.manifest.artifact.sha256,
+            "bytes": b.manifest.artifact.bytes,
+        }
+        for b in bundles
+    ]
+    _emit(rows if target == "all" else rows[0], as_json)
+
+
+@app.command()
+def verify(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles to verify.")],
+    data: Data = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Compare layer by layer, name the first bad one.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Same mask, same scales, which layers are INT8? Exit code 3 where the gate fails."""
+    from edge_unet.pipeline.verify import verify as run
+
+    results = [run(bundle, data, layers=layers, threads=threads, say=_say(as_json)) for bundle in bundles]
+    _emit(results[0].row() if len(results) == 1 else [r.row() for r in results], as_json)
+    failed = [f"{path}: {'; '.join(r.reasons)}" for path, r in zip(bundles, results, strict=True) if not r.passed]
+    if failed:
+        raise AccuracyGateError("verify failed: " + " | ".join(failed))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Bundle folder or .safetensors checkpoint.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder with images/ and masks/ (or val/).")],
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Dice, IoU per class and boundary F1 on labelled data."""
+    from edge_unet.pipeline.evaluate import evaluate as run
+
+    _emit(run(model, data, threads=threads, say=_say(as_json)).row(), as_json)
+
+
+@app.command()
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles to time together, interleaved.")],
+    out: Annotated[Path, typer.Option("--out", help="Result file (JSON, raw samples kept).")] = Path("out/bench.json"),
+    rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a subject instead of 1024 or 60 s.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Latency of INT8 beside FP32 and bf16, model alone and end to end, on this machine."""
+    from edge_unet.pipeline.bench import bench as run
+
+    report = run(bundles, out, rapid=rapid, threads=threads, say=_say(as_json))
+    _emit([m.row() for m in report.measurements], as_json)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Result files of bench, verify and evaluate.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.")] = Path(
+        "out/report"
+    ),
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page, Markdown and JSON from result files."""
+    from edge_unet.pipeline.report import write_report
+
+    _emit({name: str(path) for name, path in write_report(results, out).items()}, as_json)
+
+
+@app.command()
+def camera(
+    bundle: BundleArgument,
+    source: Annotated[str, typer.Option(help="0, v4l2:///dev/video0, file://PATH, rtsp://…, csi://0.")] = "0",
+    sink: Annotated[str, typer.Option(help="window, file://PATH or none.")] = "window",
+    frames: Annotated[int | None, typer.Option("--frames", min=1, help="Stop after this many frames.")] = None,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the mask.")] = 0.45,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Segment a camera or a video live, with overlay, latency and FPS."""
+    from edge_unet.pipeline.camera import run_camera
+
+    _emit(run_camera(bundle, source, sink, frames=frames, alpha=alpha, threads=threads, say=_say(as_json)), as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for bundles, results and the report.")] = Path("out/demo"),
+    data: Data = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Shipped model -> every target -> verify -> bench -> report; with --data a short QAT fine-tune first."""
+    from edge_unet.pipeline.demo import demo as run
+
+    _emit(run(out, data, threads=threads, say=_say(as_json)), as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """The networks a recipe can name, with parameters and MACs at 256x256."""
+    from edge_unet.pipeline.models import list_models
+
+    rows = list_models()
+    for row in rows if not as_json else ():
+        print(f"{row['name']:<14} {row['parameters'] / 1e6:7.3f} M parameters {row['macs'] / 1e9:7.3f} G MACs")
+    _emit(rows, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is installed, what each target can do here, and what this CPU has."""
+    from edge_unet.pipeline.doctor import examine
+
+    rows = examine()
+    for row in rows if not as_json else ():
+        print(f"{row['name']:<16} {row['state']:<10} {row['detail']}")
+    _emit(rows, as_json)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one clear line and an exit code of the design; a bug keeps its traceback."""
+    import click
+
+    try:
+        app(standalone_mode=False)
+    except EdgeUnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Checkpoint -> canonical ONNX -> one bundle per target."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_unet.canonical import CanonicalGraph, load_graph
+from edge_unet.core.artifact import Artifact, Census
+from edge_unet.core.bundle import CANONICAL, Bundle, GoldenFrame, Manifest, open_bundle, write_manifest
+from edge_unet.core.errors import UsageError, require
+from edge_unet.core.files import sha256_of, written_whole
+from edge_unet.core.protocols import Target
+from edge_unet.core.registry import lookup
+from edge_unet.core.spec import Precision, feed_from_pixels, logits_from_output, mask_from_logits
+from edge_unet.frames import write_png
+from edge_unet.pipeline.frames import GOLDEN, scenes
+from edge_unet.pipeline.reference import reference_card, reference_checkpoint
+from edge_unet.targets.onnxruntime.reference import open_reference
+from edge_unet.targets.registry import TARGETS
+
+Say = Callable[[str], None]
+
+
+def resolve_targets(name: str) -> tuple[Target, ...]:
+    """One target by name, or every one for 'all'. Raises UsageError with the nearest name."""
+    if name == "all":
+        return tuple(TARGETS.values())
+    return (lookup(TARGETS, name, "target"),)
+
+
+def write_canonical(model: Path, into: Path) -> None:
+    """Write the canonical ONNX of a quantized checkpoint, or copy a canonical .onnx after checking its rules.
+
+    Raises UsageError for a checkpoint without scales (fp32), ArtifactError for a damaged file, GraphError for an ONNX
+    that breaks a canonical rule.
+    """
+    from edge_unet.canonical.rules import require_canonical
+
+    if model.suffix == ".onnx":
+        require_canonical(load_graph(model))
+        shutil.copyfile(model, into)
+        return
+    require("torch", "train")
+    from edge_unet.graph.from_torch import export_canonical
+    from edge_unet.models.checkpoint import load_checkpoint
+    from edge_unet.quantization.restore import restore
+
+    checkpoint = load_checkpoint(model)
+    if checkpoint.info.kind == "fp32":
+        raise UsageError(
+            f"{model}: an fp32 checkpoint has no scales; train with quantization (edge-unet train), "
+            f"or calibrate it: edge-unet quantize --ptq {model}"
+        )
+    export_canonical(restore(checkpoint), checkpoint.info, checkpoint.sha256, into)
+
+
+def export(
+    model: Path | None, targets: Sequence[Target], out: Path, precision: Precision = Precision.INT8, say: Say = print
+) -> list[Bundle]:
+    """Write one bundle per target into `out`; with no model, the reference model's.
+
+    An existing bundle of the same name is replaced only once the new one is complete. A target that does not offer
+    the precision raises UsageError before anything is written.
+    """
+    for target in targets:
+        if precision not in target.precisions:
+            offered = ", ".join(p.value for p in target.precisions)
+            raise UsageError(f"target {target.name} has no {precision.value}; it offers {offered}")
+    card = None if model else reference_card()
+    with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
+        canonical = Path(room) / CANONICAL
+        write_canonical(model or reference_checkpoint(), canonical)
+        graph = load_graph(canonical)
+        say(f"canonical graph: {len(graph.weights)} int8 weights, {len(graph.activations)} quantized activations")
+        golden = Path(room) / "golden"
+        entries = write_golden(canonical, graph, golden)
+        bundles = []
+        for target in targets:
+            folder = out / f"{graph.metadata.name}-{target.name}-{precision.value}"
+            with written_whole(folder) as temporary:
+                temporary.mkdir()
+                _fill(temporary, target, precision, canonical, graph, golden, entries, card)
+            bundles.append(open_bundle(folder))
+            artifact = bundles[-1].manifest.artifact
+            say(f"{target.name}: {artifact.bytes / 1024:.0f} KiB {target.format}, {folder}")
+    return bundles
+
+
+def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path) -> tuple[GoldenFrame, ...]:
+    """Write golden frames (procedural scenes) and the masks the reference gives for them."""
+    folder.mkdir()
+    metadata = graph.metadata
+    frames = scenes(metadata.preprocess, metadata.classes, GOLDEN).frames
+    entries = []
+    with open_reference(canonical) as reference:
+        source, sink = reference.artifact.inputs[0], reference.artifact.outputs[0]
+        for number, frame in enumerate(frames):
+            raw = reference.infer({source.name: feed_from_pixels(frame[None], source, metadata.preprocess)})
+            mask = mask_from_logits(logits_from_output(raw[sink.name], sink))[0]
+            entry = GoldenFrame(frame=f"golden/{number:02d}.png", mask=f"golden/{number:02d}.mask.png")
+            write_png(folder.parent / entry.frame, frame)
+            write_png(folder.parent / entry.mask, mask)
+            entries.append(entry)
+    return tuple(entries)
+
+
+def _fill(
+    folder: Path,
+    target: Target,
+    precision: Precision,
+    canonical: Path,
+    graph: CanonicalGraph,
+    golden: Path,
+    entries: tuple[GoldenFrame, ...],
+    card: str | None,
+) -> None:
+    """Everything of one bundle, the manifest last."""
+    metadata = graph.metadata
+    shutil.copyfile(canonical, folder / CANONICAL)
+    shutil.copytree(golden, folder / "golden")
+    artifact = target.lower(canonical, precision, into=folder).model_copy(update={"target": target.name})
+    census = census_of(target, folder, artifact)
+    (folder / "MODEL_CARD.md").write_text(card or _card(graph), encoding="utf-8")
+    (folder / "LICENSE.txt").write_text(metadata.licence + "\n", encoding="utf-8")
+    names = sorted(entry.name for entry in folder.iterdir())
+    manifest = Manifest(
+        name=metadata.name,
+        artifact=artifact,
+        preprocess=metadata.preprocess,
+        classes=metadata.classes,
+        scheme=metadata.scheme,
+        census=census,
+        golden=entries,
+        licence=metadata.licence,
+        checkpoint_sha256=metadata.checkpoint_sha256,
+        calibration_sha256=metadata.calibration_sha256,
+        metrics=metadata.metrics,
+        files={name: sha256_of(folder / name) for name in names},
+    )
+    write_manifest(folder, manifest)
+
+
+def census_of(target: Target, folder: Path, artifact: Artifact) -> Census:
+    """Layers by precision, as the runtime (or its stand-in) reports them."""
+    with target.open(folder, artifact) as session:
+        return session.census()
+
+
+def _card(graph: CanonicalGraph) -> str:
+    """The model card of a user's model: what is known about it, nothing more."""
+    meta = graph.metadata
+    frame = meta.preprocess
+    lines = [
+        f"# {meta.name}",
+        "",
+        f"- Network: {meta.model}, input {frame.width}x{frame.height} {frame.color_order}",
+        f"- Classes: {', '.join(meta.classes.names)}",
+        f"- Quantization: {meta.kind}, {meta.scheme.value} scheme",
+        f"- Licence of the weights: {meta.licence}",
+        f"- Checkpoint sha256: {meta.checkpoint_sha256 or 'not recorded'}",
+        f"- Training data sha256: {meta.data_sha256 or 'not recorded'}",
+        *(f"- {name}: {value:.4f}" for name, value in sorted(meta.metrics.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def twin(bundle: Bundle, target: Target, precision: Precision) -> Iterator[tuple[Path, Artifact]]:
+    """The same network in another precision, lowered into a temporary folder: the other rows of a benchmark."""
+    with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
+        artifact = target.lower(bundle.canonical, precision, into=Path(room))
+        yield Path(room), artifact.model_copy(update={"target": target.name})

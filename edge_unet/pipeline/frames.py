@@ -1,0 +1,56 @@
+"""Frames to calibrate, verify and time with: the user's validation split, or the procedural scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_unet.core.recipe import Recipe
+from edge_unet.core.spec import ClassSpec, PreprocessSpec
+
+SCENES = 32
+GOLDEN = 4
+GOLDEN_SEED = 20260
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames at the network's input size. `truths` is None where the masks belong to other classes than the model's."""
+
+    frames: NDArray[np.uint8]  # (N, h, w, C)
+    truths: NDArray[np.uint8] | None  # (N, h, w) class ids
+    name: str
+    sha256: str
+
+
+def frames_from(
+    data: Path | None, preprocess: PreprocessSpec, classes: ClassSpec, limit: int | None = None
+) -> FrameSet:
+    """The val split of `data`, or 32 procedural scenes. Raises DataError naming every bad file."""
+    from edge_unet.data.cache import load_resized
+    from edge_unet.data.open import open_data
+
+    recipe = Recipe(preprocess=preprocess, classes=classes)
+    if data is None:
+        return scenes(preprocess, classes, limit or SCENES)
+    dataset = open_data(recipe, "val", data)
+    frames, truths = load_resized(dataset, preprocess)
+    return FrameSet(frames[:limit], truths[:limit], dataset.name, dataset.sha256)
+
+
+def scenes(preprocess: PreprocessSpec, classes: ClassSpec, count: int, seed: int = GOLDEN_SEED) -> FrameSet:
+    """Half endoscopy-like, half lane-like procedural scenes, seeded. They have no truths for a user's classes."""
+    from edge_unet.data.cache import load_resized
+    from edge_unet.data.scenes import SceneDataset
+
+    halves = []
+    digests = []
+    for kind, number in (("endoscopy", count - count // 2), ("lanes", count // 2)):
+        if number:
+            dataset = SceneDataset(kind, number, seed, preprocess.height, preprocess.width)
+            halves.append(load_resized(dataset, preprocess)[0])
+            digests.append(dataset.sha256)
+    return FrameSet(np.concatenate(halves), None, f"{count} procedural scenes, seed {seed}", "+".join(digests))
