@@ -1,0 +1,79 @@
+"""Folding BatchNorm into the convolution in front of it: before QAT, so that the trained weights are the exported."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import fx, nn
+
+from edge_unet.core.errors import GraphError
+
+
+def trace_folded(net: nn.Module) -> fx.GraphModule:
+    """A traced copy of `net` in eval mode: BN folded, dropout and identities gone, activations not in place.
+
+    Raises GraphError where the network branches on data or has a BN that does not follow a convolution.
+    """
+    copied = copy.deepcopy(net).eval()
+    try:
+        traced = fx.symbolic_trace(copied)
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise GraphError(f"{type(net).__name__} cannot be traced: {error}; forward must not branch on data") from error
+    _drop_identities(traced)
+    _fold_all(traced)
+    for module in traced.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # type: ignore[assignment]  # a plain attribute of ReLU, ReLU6, Hardtanh
+    traced.graph.eliminate_dead_code()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def _drop_identities(net: fx.GraphModule) -> None:
+    modules = dict(net.named_modules())
+    for node in list(net.graph.nodes):
+        if node.op == "call_module" and isinstance(
+            modules[str(node.target)], (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
+        ):
+            node.replace_all_uses_with(node.args[0])
+            net.graph.erase_node(node)
+
+
+def _fold_all(net: fx.GraphModule) -> None:
+    modules = dict(net.named_modules())
+    calls = [str(n.target) for n in net.graph.nodes if n.op == "call_module"]
+    for node in list(net.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[str(node.target)], nn.BatchNorm2d):
+            continue
+        name, source = str(node.target), node.args[0]
+        conv = modules.get(str(source.target)) if source.op == "call_module" else None
+        if not isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
+            raise GraphError(f"BatchNorm {name!r} follows {source.name!r}; only one right after a convolution can fold")
+        if len(source.users) != 1 or calls.count(str(source.target)) != 1 or calls.count(name) != 1:
+            raise GraphError(f"BatchNorm {name!r} or its convolution is used more than once, so it cannot be folded")
+        fold(conv, modules[name])
+        node.replace_all_uses_with(source)
+        net.graph.erase_node(node)
+
+
+@torch.no_grad()
+def fold(conv: nn.Conv2d | nn.ConvTranspose2d, bn: nn.Module) -> None:
+    """Fold `bn` (BatchNorm2d, eval) into `conv` in place, in float64 so that only one rounding is added."""
+    if not isinstance(bn, nn.BatchNorm2d) or bn.running_mean is None or bn.running_var is None:
+        raise GraphError("BatchNorm without running statistics cannot be folded; train with track_running_stats=True")
+    gain = (bn.running_var.double() + bn.eps).rsqrt()  # (cout,)
+    shift = -bn.running_mean.double() * gain
+    if bn.affine:
+        gain, shift = gain * bn.weight.double(), shift * bn.weight.double() + bn.bias.double()
+    if conv.bias is not None:
+        shift = shift + conv.bias.double() * gain
+    weight = conv.weight.double()  # (cout, cin / groups, kH, kW), or (cin, cout / groups, kH, kW) transposed
+    if isinstance(conv, nn.ConvTranspose2d):
+        grouped = weight.view(conv.groups, -1, *weight.shape[1:])  # (groups, cin / groups, cout / groups, kH, kW)
+        weight = (grouped * gain.view(conv.groups, 1, -1, 1, 1)).flatten(0, 1)
+    else:
+        weight = weight * gain.view(-1, 1, 1, 1)
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype).contiguous())
+    conv.bias = nn.Parameter(shift.to(conv.weight.dtype))

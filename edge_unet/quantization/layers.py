@@ -1,0 +1,51 @@
+"""Convolutions whose weights are fake-quantized per output channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_unet.core.errors import GraphError
+from edge_unet.graph.frozen import FrozenConv
+from edge_unet.quantization.fake_quant import weight_quant
+
+
+class QuantConv(nn.Module):
+    """A Conv2d or ConvTranspose2d with int8 weights. Parameters keep their names and shapes; a bias always exists.
+
+    Raises GraphError for padding that ONNX Conv does not have (circular, reflect, 'same').
+    """
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, name: str) -> None:
+        super().__init__()
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            raise GraphError(
+                f"convolution {name!r}: padding {conv.padding!r} in mode {conv.padding_mode!r} has no int8 lowering; "
+                "expected explicit zero padding"
+            )
+        self.transposed = isinstance(conv, nn.ConvTranspose2d)
+        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.output_padding, self.groups = conv.output_padding, conv.groups
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
+        self.bias = nn.Parameter(bias)
+        self.weight_quant = weight_quant(self.weight, axis=1 if self.transposed else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H', W')."""
+        return self.convolve(x, self.weight_quant(self.weight), self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The float convolution with given weights."""
+        if self.transposed:
+            return functional.conv_transpose2d(
+                x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            )  # (N, cout, H * stride, W * stride)
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def frozen(self) -> nn.Module:
+        """The constant twin for export."""
+        quant = self.weight_quant
+        codes, bias = quant.codes(self.weight.detach()), self.bias.detach().clone()
+        return FrozenConv(codes, quant.scale.clone(), bias, int(quant.axis or 0), self.convolve)

@@ -1,0 +1,92 @@
+"""Which tensors of a network share one grid, and where a quantizer stands: decided once, before any is inserted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import fx
+
+from edge_unet.core.errors import GraphError
+from edge_unet.graph.names import tensor_names
+from edge_unet.quantization.rules import Rule, rules_of
+
+Kind = Literal["input", "logits", "learned"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors on one scale. `key` names the quantizer; the input's and the logits' scales are fixed."""
+
+    key: str
+    kind: Kind
+    sites: tuple[fx.Node, ...]
+    """Nodes whose results are quantized, in graph order."""
+    entries: tuple[tuple[fx.Node, fx.Node], ...]
+    """(Concat, one of its inputs): edges on which an input of another, fixed grid is quantized anew."""
+
+
+class _Unions:
+    """Union-find over nodes."""
+
+    def __init__(self) -> None:
+        self.parent: dict[fx.Node, fx.Node] = {}
+
+    def find(self, node: fx.Node) -> fx.Node:
+        while (above := self.parent.setdefault(node, node)) is not node:
+            node = above
+        return node
+
+    def join(self, a: fx.Node, b: fx.Node) -> None:
+        """One set; the root is that of `b`."""
+        self.parent[self.find(a)] = self.find(b)
+
+
+def plan_groups(net: fx.GraphModule) -> list[Group]:
+    """The groups of a BN-folded network, in graph order. Raises GraphError for an op without a rule."""
+    rules = rules_of(net)
+    nodes = [n for n in net.graph.nodes if rules[n] not in (Rule.OUTPUT, Rule.SHAPE)]
+    inputs = [n for n in nodes if rules[n] is Rule.INPUT]
+    if len(inputs) != 1:
+        raise GraphError(f"expected a network with one input, received {[n.name for n in inputs]}")
+    unions, entries = _unite(nodes, rules, inputs[0])
+    outputs = next(n for n in net.graph.nodes if n.op == "output").all_input_nodes
+    logits = {unions.find(n) for n in outputs}
+    if unions.find(inputs[0]) in logits:
+        raise GraphError("an output lies on the grid of the input; expected a convolution between them")
+    members: dict[fx.Node, list[fx.Node]] = {}
+    for node in nodes:
+        if rules[node] is not Rule.SPLIT and not _silent(node, rules):
+            members.setdefault(unions.find(node), []).append(node)
+    names = tensor_names(net.graph)
+    groups = []
+    for root, sites in members.items():
+        kind: Kind = "logits" if root in logits else "input" if root is unions.find(inputs[0]) else "learned"
+        edges = tuple(e for e in entries if unions.find(e[0]) is root)
+        groups.append(Group(names[sites[0]].replace(".", "_"), kind, tuple(sites), edges))
+    return groups
+
+
+def _unite(
+    nodes: list[fx.Node], rules: dict[fx.Node, Rule], frame: fx.Node
+) -> tuple[_Unions, list[tuple[fx.Node, fx.Node]]]:
+    """Join what must share. The frame's fixed grid never spreads over a Concat: it would clip its neighbours to +-2."""
+    unions = _Unions()
+    entries = []
+    for node in nodes:
+        if rules[node] in (Rule.SAME, Rule.SPLIT):
+            unions.join(node, node.all_input_nodes[0])
+        elif rules[node] is Rule.CONCAT:
+            for source in node.all_input_nodes:
+                if unions.find(source) is unions.find(frame):
+                    entries.append((node, source))
+                else:
+                    unions.join(source, node)
+    return unions, entries
+
+
+def _silent(node: fx.Node, rules: dict[fx.Node, Rule]) -> bool:
+    """Whether the value goes straight into an activation, after which it is quantized instead."""
+    if rules[node] not in (Rule.CONV, Rule.BINARY, Rule.ACTIVATION) or len(node.users) != 1:
+        return False
+    return rules[next(iter(node.users))] is Rule.ACTIVATION
