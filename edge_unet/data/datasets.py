@@ -48,6 +48,10 @@ class Dataset(Protocol):
         The ignore value is kept as it is."""
         ...
 
+    def frame_sha256(self, index: int) -> str:
+        """Of the image file's bytes, or of the pixels where there is no file."""
+        ...
+
 
 class JoinedDataset:
     """Several datasets of the same classes, one after the other. Raises DataError where the classes or names clash."""
@@ -90,10 +94,20 @@ class JoinedDataset:
 
     def load(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Frame and mask number `index`, counted over all parts."""
+        part, within = self._find(index)
+        return part.load(within)
+
+    def frame_sha256(self, index: int) -> str:
+        """Hash of frame number `index`, counted over all parts."""
+        part, within = self._find(index)
+        return part.frame_sha256(within)
+
+    def _find(self, index: int) -> tuple[Dataset, int]:
+        """The part that holds frame `index`, and its index there."""
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         part = bisect_right(self._ends, index)
-        return self._parts[part].load(index - (self._ends[part - 1] if part else 0))
+        return self._parts[part], index - (self._ends[part - 1] if part else 0)
 
 
 def content_hash(entries: Iterable[tuple[str, str]]) -> str:

@@ -6,7 +6,6 @@ Layouts: `path/{train,val}/{images,masks}`, or `path/{images,masks}`. A mask has
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.errors import DataError
+from edge_unet.core.files import sha256_of
 from edge_unet.core.recipe import Recipe
 from edge_unet.core.spec import ClassSpec
 from edge_unet.data.class_names import read_classes
@@ -63,6 +63,10 @@ class FolderDataset:
         """Frame (H, W, C) u8 and mask (H, W) u8 of class ids. Raises DataError where a file was changed since."""
         pair = self.pairs[index]
         return read_frame(pair.image, self.color_order), class_ids(read_mask(pair.mask), self.classes, pair.mask)
+
+    def frame_sha256(self, index: int) -> str:
+        """Of the image file. Raises DataError where it cannot be read any more."""
+        return _hash(self.pairs[index].image)
 
 
 def open_folder(path: Path, split: Split | Literal["all"], recipe: Recipe, *, name: str | None = None) -> FolderDataset:
@@ -194,4 +198,12 @@ def _inspect(pair: Pair, classes: ClassSpec, order: ColorOrder) -> tuple[list[st
         offenders.append(f"{pair.mask}: mask is {mask_w}x{mask_h}, its image {image_w}x{image_h}; expected equal sizes")
     if offenders:
         return offenders, ""
-    return [], hashlib.sha256(pair.image.read_bytes()).hexdigest() + hashlib.sha256(pair.mask.read_bytes()).hexdigest()
+    return [], _hash(pair.image) + _hash(pair.mask)
+
+
+def _hash(path: Path) -> str:
+    """sha256 of a file."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}") from error

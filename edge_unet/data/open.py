@@ -9,6 +9,7 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import Recipe
 from edge_unet.data.datasets import Dataset, JoinedDataset, Split
 from edge_unet.data.folders import open_folder
+from edge_unet.data.scenes import SceneDataset
 
 ROOT_VARIABLE = "EDGE_UNET_DATA"
 """Environment variable: the folder that relative dataset names of a recipe are below."""
@@ -44,7 +45,6 @@ def open_data(recipe: Recipe, split: Split, root: Path | None = None) -> Dataset
 
 def _scenes(recipe: Recipe, split: Split) -> Dataset:
     """Procedural scenes: an eighth as many for validation, from a seed of their own."""
-    from edge_unet.data.scenes import SceneDataset
 
     count = recipe.data.scene_count if split == "train" else max(32, recipe.data.scene_count // 8)
     return SceneDataset(
@@ -54,5 +54,5 @@ def _scenes(recipe: Recipe, split: Split) -> Dataset:
         height=recipe.preprocess.height,
         width=recipe.preprocess.width,
         color_order=recipe.preprocess.color_order,
-        classes=recipe.classes,
+        class_spec=recipe.classes,
     )
