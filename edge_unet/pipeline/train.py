@@ -1,0 +1,88 @@
+"""`edge-unet train`: recipe and data -> fp32.safetensors and qat.safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_unet.core.errors import UsageError, require
+from edge_unet.core.recipe import Recipe, load_recipe
+
+Say = Callable[[str], None]
+PHASES = ("both", "fp32", "qat")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in a recipe."""
+
+    data: Path | None = None
+    epochs: int | None = None
+    qat_epochs: int | None = None
+
+
+def apply(recipe: Recipe, overrides: Overrides) -> Recipe:
+    """The recipe with a user's folder and epochs. A number of epochs replaces the recipe's stages of sizes."""
+    if overrides.data is not None:
+        if not overrides.data.is_dir():
+            raise UsageError(f"{overrides.data}: no such folder; expected one with images/ and masks/")
+        folder = str(overrides.data.resolve())
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": (folder,), "val": ()})})
+    if overrides.epochs is not None:
+        spec = recipe.train.model_copy(update={"epochs": overrides.epochs, "stages": (), "sizes": ()})
+        recipe = recipe.model_copy(update={"train": spec})
+    if overrides.qat_epochs is not None:
+        qat = recipe.quantize.qat.model_copy(update={"epochs": overrides.qat_epochs, "stages": (), "sizes": ()})
+        recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"qat": qat})})
+    return Recipe.model_validate(recipe.model_dump())
+
+
+def run_training(
+    recipe_path: Path | None,
+    out: Path,
+    overrides: Overrides,
+    *,
+    phase: str = "both",
+    init: Path | None = None,
+    resume: bool = False,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Train one phase or both; returns the checkpoints and what they scored.
+
+    Raises UsageError for a wrong phase or a QAT phase without a float checkpoint, DataError for bad data.
+    """
+    if phase not in PHASES:
+        raise UsageError(f"unknown phase {phase!r}; expected one of {', '.join(PHASES)}")
+    require("torch", "train")
+    from edge_unet.data.open import open_data
+    from edge_unet.training import train, train_both
+
+    recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
+    train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
+    say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
+    if phase == "both":
+        results = dict(
+            zip(
+                ("fp32", "qat"),
+                train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume),
+                strict=True,
+            )
+        )
+    else:
+        first = init or (out / "fp32.safetensors" if phase == "qat" else None)
+        result = train(
+            recipe,
+            out,
+            train_data=train_data,
+            val_data=val_data,
+            resume=resume,
+            phase="qat" if phase == "qat" else "fp32",
+            init=first,
+        )
+        results = {phase: result}
+    for name, result in results.items():
+        scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
+        say(f"{name}: {result.checkpoint} ({scores})")
+    return {name: {"checkpoint": str(r.checkpoint), "metrics": dict(r.metrics)} for name, r in results.items()}

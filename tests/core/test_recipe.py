@@ -1,0 +1,51 @@
+"""Recipes: unknown keys are errors that name the nearest one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_unet.core.errors import UsageError
+from edge_unet.core.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_values_arrive(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "r.toml", 'name = "x"\n[model]\nwidth = 0.35\n[train]\nbatch = 4\n'))
+    assert (recipe.name, recipe.model.width, recipe.train.batch) == ("x", 0.35, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nwidht = 1.0\n", r"unknown key 'model.widht'; did you mean 'width'\?"),
+        ("[quantize.qat]\nepoch = 1\n", r"unknown key 'quantize.qat.epoch'; did you mean 'epochs'\?"),
+        ("sed = 1\n", r"unknown key 'sed'; did you mean 'seed'\?"),
+        ("[train]\nbatch = 0\n", r"train.batch: Input should be greater than 0"),
+        ("[model]\nupsample = 'align_corners'\n", r"model.upsample"),
+        ("[model\n", r"cannot read the recipe"),
+        ("[quantize]\ncalibration_images = 8\n", r"quantize.calibration_images"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_recipe(write(tmp_path / "r.toml", text))
+    assert caught.value.exit_code == 2
+    assert str(tmp_path / "r.toml") in str(caught.value)
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe()
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "export" / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_load(path: Path) -> None:
+    assert load_recipe(path).name

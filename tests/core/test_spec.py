@@ -1,0 +1,79 @@
+"""The values that cross boundaries: grids, frames, masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from edge_unet.core.spec import (
+    ClassSpec,
+    PreprocessSpec,
+    TensorSpec,
+    feed_from_pixels,
+    logits_from_output,
+    mask_from_logits,
+)
+
+PREPROCESS = PreprocessSpec(height=4, width=4)
+ALL_PIXELS = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+
+
+def spec(dtype: str, layout: str = "NHWC", scale: float | None = 1 / 64, zero: int | None = 0) -> TensorSpec:
+    grid = {"scale": scale, "zero_point": zero} if dtype in ("int8", "uint8") else {}
+    return TensorSpec.model_validate(
+        {"name": "image", "shape": (1, 16, 16, 3), "dtype": dtype, "layout": layout, **grid}
+    )
+
+
+def test_every_pixel_value_lies_on_the_int8_grid() -> None:
+    real = PREPROCESS.normalize(ALL_PIXELS)
+    codes = np.rint(real * 64)
+    assert np.array_equal(codes, ALL_PIXELS.astype(np.float32) - 128)
+    assert np.array_equal(codes / 64, real)
+
+
+def test_the_same_frame_in_every_dtype_is_the_same_real_input() -> None:
+    real = feed_from_pixels(ALL_PIXELS, spec("float32"), PREPROCESS)
+    int8 = feed_from_pixels(ALL_PIXELS, spec("int8"), PREPROCESS)
+    uint8 = feed_from_pixels(ALL_PIXELS, spec("uint8", zero=128), PREPROCESS)
+    assert int8.dtype == np.int8
+    assert np.array_equal(int8.astype(np.float32) / 64, real)
+    assert np.array_equal((uint8.astype(np.float32) - 128) / 64, real)
+
+
+def test_nchw_feed_is_the_transposed_frame() -> None:
+    feed = feed_from_pixels(ALL_PIXELS, spec("uint8", "NCHW", zero=128), PREPROCESS)
+    assert feed.shape == (1, 3, 16, 16)
+    assert np.array_equal(feed[0, 1], ALL_PIXELS[0, :, :, 1])
+
+
+def test_integer_logits_become_real_ones_in_nchw() -> None:
+    sink = TensorSpec(name="logits", shape=(1, 2, 2, 1), dtype="int8", layout="NHWC", scale=0.0625, zero_point=0)
+    raw = np.array([[-128, -1], [0, 127]], np.int8).reshape(1, 2, 2, 1)
+    logits = logits_from_output(raw, sink)
+    assert logits.shape == (1, 1, 2, 2)
+    assert logits[0, 0].tolist() == [[-8.0, -0.0625], [0.0, 7.9375]]
+    assert mask_from_logits(logits)[0].tolist() == [[0, 0], [0, 1]]
+
+
+def test_multiclass_mask_is_argmax_with_the_lower_id_on_ties() -> None:
+    logits = np.array([[1, 0], [1, 2], [0, 2]], np.float32).reshape(1, 3, 1, 2)
+    assert mask_from_logits(logits)[0].tolist() == [[0, 1]]
+
+
+def test_an_integer_tensor_without_a_grid_is_refused() -> None:
+    with pytest.raises(ValidationError, match="has no scale and zero point"):
+        TensorSpec(name="x", shape=(1,), dtype="int8", layout="NCHW")
+
+
+def test_classes_need_a_colour_each_and_binary_has_one_channel() -> None:
+    assert ClassSpec(names=("a", "b"), palette=((0, 0, 0), (1, 1, 1))).channels == 1
+    assert ClassSpec(names=("a", "b", "c"), palette=((0, 0, 0),) * 3).channels == 3
+    with pytest.raises(ValidationError, match="as many colours"):
+        ClassSpec(names=("a", "b"), palette=((0, 0, 0),))
+
+
+def test_grey_needs_one_channel() -> None:
+    with pytest.raises(ValidationError, match="color_order"):
+        PreprocessSpec(height=8, width=8, channels=1)
