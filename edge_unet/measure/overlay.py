@@ -1,0 +1,46 @@
+"""A mask drawn over its frame in the colours of the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_unet.core.errors import UsageError
+from edge_unet.core.spec import ClassSpec, PreprocessSpec
+
+
+def draw_overlay(
+    frame: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    classes: ClassSpec,
+    color_order: str = "RGB",
+    alpha: float = 0.5,
+) -> NDArray[np.uint8]:
+    """(H, W, C) u8 frame in `color_order` and (H, W) class ids -> (H, W, 3) u8 RGB.
+
+    Class 0 and ignored pixels stay as they are; the others are mixed with their colour, `alpha` parts of it.
+    Raises UsageError where the sizes differ.
+    """
+    if frame.shape[:2] != mask.shape:
+        raise UsageError(f"overlay: frame is {frame.shape[:2]} but its mask is {mask.shape}; restore the mask first")
+    rgb = _as_rgb(frame, color_order)  # (H, W, 3)
+    weight = round(alpha * 256)
+    result = rgb.copy()
+    for index, colour in enumerate(classes.palette):
+        if index == 0:
+            continue
+        where = mask == index
+        mixed = rgb[where].astype(np.uint16) * (256 - weight) + np.asarray(colour, np.uint16) * weight
+        result[where] = (mixed >> 8).astype(np.uint8)
+    return result
+
+
+def frame_as_rgb(frame: NDArray[np.uint8], preprocess: PreprocessSpec) -> NDArray[np.uint8]:
+    """(H, W, C) u8 frame in the colour order of `preprocess` -> (H, W, 3) RGB."""
+    return _as_rgb(frame, preprocess.color_order)
+
+
+def _as_rgb(frame: NDArray[np.uint8], color_order: str) -> NDArray[np.uint8]:
+    if frame.shape[2] == 1:
+        return np.repeat(frame, 3, axis=2)  # (H, W, 3)
+    return np.ascontiguousarray(frame[..., ::-1]) if color_order == "BGR" else frame
