@@ -63,7 +63,8 @@ def plan_groups(net: fx.GraphModule) -> list[Group]:
     for root, sites in members.items():
         kind: Kind = "logits" if root in logits else "input" if root is unions.find(inputs[0]) else "learned"
         edges = tuple(e for e in entries if unions.find(e[0]) is root)
-        groups.append(Group(names[sites[0]].replace(".", "_"), kind, tuple(sites), edges))
+        key = "image" if kind == "input" else names[sites[0]].replace(".", "_")
+        groups.append(Group(key, kind, tuple(sites), edges))
     return groups
 
 
