@@ -1,0 +1,121 @@
+"""MIL function -> ONNX model, op by op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from edge_unet.core.errors import GraphError
+from edge_unet.core.registry import registry
+from edge_unet.targets.coreml.interpreter import pointwise, windowed
+from edge_unet.targets.coreml.interpreter.writer import Writer
+from edge_unet.targets.coreml.names import base_name
+
+Op = Callable[[Writer, Any], list[str]]
+
+OPS = registry(
+    [
+        ("add", pointwise.add),
+        ("avg_pool", windowed.avg_pool),
+        ("cast", pointwise.cast),
+        ("clip", pointwise.clip),
+        ("concat", pointwise.concat),
+        ("constexpr_affine_dequantize", pointwise.constexpr),
+        ("constexpr_blockwise_shift_scale", pointwise.constexpr),
+        ("conv", windowed.conv),
+        ("conv_transpose", windowed.conv_transpose),
+        ("dequantize", pointwise.dequantize),
+        ("erf", pointwise.erf),
+        ("gelu", pointwise.gelu),
+        ("identity", pointwise.identity),
+        ("layer_norm", pointwise.layer_norm),
+        ("matmul", pointwise.matmul),
+        ("max_pool", windowed.max_pool),
+        ("mul", pointwise.mul),
+        ("pad", windowed.pad),
+        ("quantize", pointwise.quantize),
+        ("real_div", pointwise.real_div),
+        ("reduce_mean", pointwise.reduce_mean),
+        ("relu", pointwise.relu),
+        ("relu6", pointwise.relu6),
+        ("reshape", pointwise.reshape),
+        ("resize_bilinear", windowed.resize_bilinear),
+        ("sigmoid", pointwise.sigmoid),
+        ("sigmoid_hard", pointwise.sigmoid_hard),
+        ("slice_by_index", pointwise.slice_by_index),
+        ("softmax", pointwise.softmax),
+        ("split", pointwise.split),
+        ("sub", pointwise.sub),
+        ("tanh", pointwise.tanh),
+        ("transpose", pointwise.transpose),
+        ("upsample_bilinear", windowed.upsample_bilinear),
+        ("upsample_nearest_neighbor", windowed.upsample_nearest_neighbor),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The ONNX twin of a package. Input `image` is raw pixels, (1, H, W, C) u8.
+
+    `codes`: canonical name -> ONNX output with the codes of that tensor, computed before any forcing.
+    `forced`: canonical name -> ONNX input that stands in for the codes from there on.
+    """
+
+    model: onnx.ModelProto
+    image: str
+    outputs: tuple[str, ...]
+    codes: Mapping[str, str]
+    forced: Mapping[str, str]
+
+
+def translate(function: Any, activations: Mapping[str, str], forced: Iterable[str] = ()) -> Translation:
+    """Translate the MIL function of an image-taking package.
+
+    `activations` maps MIL base names to canonical names; the codes of those quantize ops become outputs. The codes of
+    each canonical name in `forced` are read from an extra input instead. Raises GraphError on an unknown MIL op.
+    """
+    writer, wanted = Writer(), frozenset(forced)
+    ((entry, variable),) = function.inputs.items()
+    batch, channels, height, width = variable.shape
+    inputs: list[tuple[str, int, tuple[int, ...]]] = [(entry, TensorProto.UINT8, (batch, height, width, channels))]
+    (planes,) = writer.emit("Transpose", [entry], {"perm": [0, 3, 1, 2]})  # (1, C, H, W)
+    (pixels,) = writer.emit("Cast", [planes], {"to": TensorProto.FLOAT})
+    writer.store(variable, pixels)
+    outputs: dict[str, tuple[str, int]] = {}
+    codes: dict[str, str] = {}
+    stand_ins: dict[str, str] = {}
+    for op in function.operations:
+        if op.op_type == "const":
+            continue
+        for output, tensor in zip(op.outputs, _emit(writer, op), strict=True):
+            writer.store(output, tensor)
+        canonical = activations.get(base_name(op.outputs[0].name)) if op.op_type == "quantize" else None
+        if canonical is None:
+            continue
+        name = op.outputs[0].name
+        kind = TensorProto.INT8 if pointwise.grid(op)[1].dtype == np.int8 else TensorProto.UINT8
+        codes[canonical] = f"codes:{canonical}"
+        outputs[codes[canonical]] = (writer.tensors[name], kind)
+        if canonical in wanted:
+            stand_ins[canonical] = f"force:{canonical}"
+            inputs.append((stand_ins[canonical], kind, tuple(op.outputs[0].shape)))
+            writer.tensors[name] = stand_ins[canonical]
+    results = tuple(output.name for output in function.outputs)
+    outputs.update({output.name: (writer.tensor(output), TensorProto.FLOAT) for output in function.outputs})
+    return Translation(writer.model(inputs, outputs), entry, results, codes, stand_ins)
+
+
+def _emit(writer: Writer, op: Any) -> list[str]:
+    function: Op | None = OPS.get(op.op_type)
+    if function is None:
+        raise GraphError(
+            f"no interpretation of MIL op {op.op_type!r} ({op.name!r}); known ops: {', '.join(OPS)}; "
+            "add a function to edge_unet/targets/coreml/interpreter"
+        )
+    return function(writer, op)
