@@ -1,0 +1,105 @@
+"""The two graphs of a kit: Q/DQ with float logits, and the strongly typed FP16 twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_unet.canonical import CanonicalGraph, strip_qdq, view_graph
+from edge_unet.core.errors import GraphError
+from edge_unet.targets.tensorrt.rules import OPSET
+
+HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def int8_graph(graph: CanonicalGraph) -> tuple[onnx.ModelProto, str]:
+    """(the canonical graph without the Q/DQ pair before its output, canonical name of the dropped tensor).
+
+    Raises GraphError where the output does not come from such a pair.
+    """
+    output = graph.outputs[0]
+    last = graph.producers[output]
+    before = graph.producers.get(last.inputs[0]) if last.op == "DequantizeLinear" else None
+    if before is None or before.op != "QuantizeLinear" or len(graph.consumers[before.output]) != 1:
+        raise GraphError(
+            f"node {last.name!r} ({last.op}): expected a Q/DQ pair of its own before {output!r}; export it again"
+        )
+    source = before.inputs[0]
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    kept = [n for n in model.graph.node if not {before.output, output}.intersection(n.output)]
+    del model.graph.node[:], model.graph.value_info[:]
+    for node in kept:
+        node.input[:] = [output if name == source else name for name in node.input]
+        node.output[:] = [output if name == source else name for name in node.output]
+        model.graph.node.append(node)
+    return _finish(model), before.output
+
+
+def fp16_graph(graph: CanonicalGraph) -> onnx.ModelProto:
+    """The float twin with FP16 weights and tensors between a Cast at the float32 input and one at the float32 output:
+    both majors of TensorRT then build it strongly typed, and the runner need not care.
+
+    Raises GraphError for a constant beyond the range of FP16.
+    """
+    model = strip_qdq(graph)
+    del model.graph.value_info[:]
+    sizes = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in sizes:
+            tensor.CopyFrom(_half(tensor))
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            _retarget(node)
+        if node.op_type == "Constant" and node.output[0] not in sizes:
+            for attribute in node.attribute:
+                if attribute.t.data_type == TensorProto.FLOAT:
+                    attribute.t.CopyFrom(_half(attribute.t))
+    _cast_at_the_ends(model, graph.input, graph.outputs[0])
+    return _finish(model)
+
+
+def _cast_at_the_ends(model: onnx.ModelProto, source: str, output: str) -> None:
+    half_in, half_out = f"{source}.fp16", f"{output}.fp16"
+    for node in model.graph.node:
+        node.input[:] = [half_in if name == source else name for name in node.input]
+        node.output[:] = [half_out if name == output else name for name in node.output]
+    model.graph.node.insert(0, helper.make_node("Cast", [source], [half_in], half_in, to=TensorProto.FLOAT16))
+    model.graph.node.append(helper.make_node("Cast", [half_out], [output], half_out, to=TensorProto.FLOAT))
+
+
+def _retarget(node: onnx.NodeProto) -> None:
+    """A Cast to float32 inside the network now casts to float16."""
+    for attribute in node.attribute:
+        if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+            attribute.i = TensorProto.FLOAT16
+
+
+def _half(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    values = numpy_helper.to_array(tensor)
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max()) if finite.size else 0.0
+    if largest > HALF_MAX:
+        raise GraphError(
+            f"constant {tensor.name!r}: expected values within FP16's ±{HALF_MAX:g}, received {largest:g}; "
+            "retrain with smaller weights"
+        )
+    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+
+
+def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Declare the parser's opset, infer types again and check."""
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = OPSET
+    checked = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    onnx.checker.check_model(checked, full_check=True)
+    return checked
+
+
+def activation_bytes(model: onnx.ModelProto) -> int:
+    """float32 bytes of all tensors that ops make: what the builder may hold at most while it times layers."""
+    graph = view_graph(model)
+    made = [n.output for n in graph.nodes if n.op not in ("QuantizeLinear", "DequantizeLinear")]
+    return sum(int(np.prod(graph.shapes[name])) * 4 for name in made)
