@@ -40,8 +40,13 @@ def grain(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) ->
 
 def step(values: Plane, low: float, high: float) -> Plane:
     """0 below `low`, 1 above `high`, smooth between; `low` may be the larger one for a falling edge."""
-    ramp = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return as_plane(ramp * ramp * (3 - 2 * ramp))
+    ramp = as_plane(values - np.float32(low))
+    ramp *= np.float32(1 / (high - low))
+    np.clip(ramp, 0, 1, out=ramp)
+    smooth = 3 - 2 * ramp
+    smooth *= ramp
+    smooth *= ramp
+    return smooth
 
 
 def mix(image: Plane, colour: Plane, weight: Plane) -> None:

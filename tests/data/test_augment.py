@@ -178,11 +178,33 @@ def test_inputs_are_left_alone() -> None:
     assert torch.equal(masks, copies[1])
 
 
-def test_half_size_averages_areas() -> None:
-    checkers = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 255
-    frames = checkers.byte().expand(1, 3, 64, 64).contiguous()
-    x, _ = run(frames, torch.zeros(1, 64, 64, dtype=torch.uint8), NOTHING, size=(32, 32))
-    torch.testing.assert_close(x * 64 + 128, torch.full_like(x, 127.5), atol=0.01, rtol=0)
+@pytest.mark.parametrize(("size", "factor"), [(32, 2), (16, 4)])
+def test_small_sizes_average_areas(size: int, factor: int) -> None:
+    frames, masks = batch()
+    x, _ = run(frames, masks, NOTHING, size=(size, size))
+    averaged = torch.nn.functional.avg_pool2d(frames.float(), factor)
+    torch.testing.assert_close(x * 64 + 128, averaged, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (36, 48)])
+def test_rotation_and_scale_keep_the_shape_of_things(size: tuple[int, int]) -> None:
+    """Two ramps show where each pixel looked; that map must turn and scale evenly, on a frame that is not square."""
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(64), indexing="ij")
+    ramps = torch.stack([x * 2 + 64, y * 2 + 64, y * 0])[None].repeat(16, 1, 1, 1).byte()
+    spec = NOTHING.model_copy(update={"rotate_degrees": 180.0, "scale": (0.8, 1.3), "flip_horizontal": 0.5})
+    looked, _ = run(ramps, torch.zeros(16, 48, 64, dtype=torch.uint8), spec, size=size)
+    at = (looked[:, :2] * 64 + 64) / 2  # (N, xy, h, w) source pixels
+    row, column, step = size[0] // 2, size[1] // 2, 6
+    ratio = size[0] / 48
+    along_x = (at[:, :, row, column + step] - at[:, :, row, column - step]) * ratio / (2 * step)
+    along_y = (at[:, :, row + step, column] - at[:, :, row - step, column]) * ratio / (2 * step)
+    torch.testing.assert_close((along_x * along_y).sum(1), torch.zeros(16), atol=0.02, rtol=0)
+    torch.testing.assert_close(along_x.norm(dim=1), along_y.norm(dim=1), atol=0.02, rtol=0)
+    zoom = 1 / along_x.norm(dim=1)
+    assert zoom.min() > 0.79
+    assert zoom.max() < 1.31
+    assert zoom.std() > 0.05
+    assert (along_x[:, 1].abs() > 0.3).any()  # some did turn
 
 
 def test_saturation_and_hue_leave_grey_alone_and_luma_in_place() -> None:

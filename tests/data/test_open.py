@@ -79,6 +79,18 @@ def test_the_same_folder_twice(make_folder: Callable[..., Path], recipe: Recipe,
         open_data(with_data(recipe, train=("one", "one")), "train", tmp_path)
 
 
+def test_offenders_of_all_folders_come_at_once(
+    make_folder: Callable[..., Path], recipe: Recipe, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (make_folder(name) / "masks" / "p0_f1.png").unlink()
+    make_folder("good")
+    with pytest.raises(DataError, match="2 of 3 train folders") as caught:
+        open_data(with_data(recipe, train=("one", "good", "two")), "train", tmp_path)
+    missing = [line for line in caught.value.offenders if line.endswith("p0_f1.png: image without a mask")]
+    assert [Path(line.split(":")[0]).parts[-3] for line in missing] == ["one", "two"]
+
+
 def test_camvid(shared_data: Path, recipe: Recipe) -> None:
     classes = read_classes(shared_data / "camvid" / "classes.txt")
     camvid = with_data(recipe, train=("camvid",)).model_copy(update={"classes": classes})
