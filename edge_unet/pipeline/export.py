@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_unet.canonical import CanonicalGraph, load_graph
@@ -166,11 +165,3 @@ def _card(graph: CanonicalGraph) -> str:
         *(f"- {name}: {value:.4f}" for name, value in sorted(meta.metrics.items())),
     ]
     return "\n".join(lines) + "\n"
-
-
-@contextmanager
-def twin(bundle: Bundle, target: Target, precision: Precision) -> Iterator[tuple[Path, Artifact]]:
-    """The same network in another precision, lowered into a temporary folder: the other rows of a benchmark."""
-    with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
-        artifact = target.lower(bundle.canonical, precision, into=Path(room))
-        yield Path(room), artifact.model_copy(update={"target": target.name})
