@@ -37,7 +37,8 @@ class TrainResult:
 
     checkpoint: Path
     metrics: dict[str, float]
-    """{'val_dice', 'val_iou', 'epoch'} of the kept weights; epoch counts from 1, 0 = before training."""
+    """{'val_dice', 'val_iou', 'epoch'} of the kept weights; epoch counts from 1, 0 = before training. Empty in
+    processes other than the leading one."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from edge_unet.core.recipe import TrainSpec
 
 
 def build_optimizer(net: nn.Module, spec: TrainSpec) -> AdamW:
-    """AdamW over the trainable parameters: weights decay; BN, biases and quantization scales do not."""
+    """AdamW over the trainable parameters. Weights decay; BN, biases and learned quantization scales, all of at most
+    one dimension, do not: a scale rests at its calibrated value, not at 0."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for name, parameter in net.named_parameters():
+    for parameter in net.parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 and "scale" not in name.rsplit(".", 1)[-1] else plain).append(parameter)
+            (decayed if parameter.ndim > 1 else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return AdamW([group for group in groups if group["params"]], lr=spec.learning_rate, fused=True)
 

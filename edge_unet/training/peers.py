@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,21 +49,18 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
-@contextmanager
-def joined_peers(device: torch.device | None = None) -> Iterator[Peers]:
-    """Join the process group torchrun announces in the environment (nccl on CUDA, gloo on CPU); alone without one."""
+def join_peers(device: torch.device | None = None) -> Peers:
+    """Join the process group torchrun announces in the environment (nccl on CUDA, gloo on CPU); alone without one.
+
+    The group lives as long as the process: one that is left and joined again waits for ever.
+    """
     device = device or default_device()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Peers(0, 1, device)
-        return
-    owner = not distributed.is_initialized()
+        return Peers(0, 1, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if owner:
+    if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Peers(distributed.get_rank(), world, device)
-    finally:
-        if owner:
-            distributed.destroy_process_group()
+        atexit.register(distributed.destroy_process_group)
+    return Peers(distributed.get_rank(), world, device)

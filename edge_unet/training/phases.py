@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,17 @@ from edge_unet.core.recipe import Recipe
 from edge_unet.data.cache import load_resized
 from edge_unet.data.datasets import Dataset
 from edge_unet.models import build
-from edge_unet.models.checkpoint import Checkpoint, load_checkpoint
+from edge_unet.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from edge_unet.quantization.ptq import quantize_ptq
+from edge_unet.quantization.restore import restore
 from edge_unet.training.batches import Batches, derived_seed
 from edge_unet.training.evaluate import evaluate
 from edge_unet.training.loop import Job, Loop, TrainResult
 from edge_unet.training.optimizer import build_optimizer
-from edge_unet.training.peers import Peers, joined_peers
+from edge_unet.training.peers import Peers, join_peers
 from edge_unet.training.precision import autocast_type
 from edge_unet.training.progress import EpochRecord, TrainProgress, console_progress
-from edge_unet.training.state import Phase, TrainingState, check_same_training, load_state, state_path
+from edge_unet.training.state import Phase, TrainingState, check_same_training, load_state, only_training_in, state_path
 
 CALIBRATION_STREAM = 1_000_000
 """Keeps the calibration choice's seed apart from those of the phases (0 and 1)."""
@@ -59,7 +62,8 @@ def train(
     DataError on classes that differ from the recipe's; EdgeUnetError where the loss diverges.
     """
     _check_data(recipe, train_data, val_data)
-    with joined_peers(device) as peers:
+    peers = join_peers(device)
+    with only_training_in(out) if peers.leads else nullcontext():
         state = _saved_state(out, phase, resume)
         peers.wait()  # nobody writes before everybody has looked
         frames, masks = (torch.from_numpy(array) for array in load_resized(train_data, recipe.preprocess))
@@ -126,29 +130,33 @@ def _saved_state(out: Path, phase: Phase, resume: bool) -> TrainingState | None:
 
 def _first_network(recipe: Recipe, phase: Phase, init: Path | None, frames: Tensor) -> _Start:
     """The network before its first step; the same one for the same arguments."""
-    checkpoint = None if init is None else load_checkpoint(init)
-    if checkpoint is not None and checkpoint.info.kind != "fp32":
-        raise UsageError(f"{init}: a {checkpoint.info.kind} checkpoint; {phase} training starts from an fp32 one")
-    if phase == "qat":
-        if checkpoint is None:
+    if init is None:
+        if phase == "qat":
             raise UsageError("qat training needs the fp32 checkpoint it starts from; pass --init")
+        with torch.random.fork_rng():
+            torch.manual_seed(derived_seed(recipe.seed))
+            return _Start(build(recipe))
+    checkpoint = load_checkpoint(init)
+    _check_parent(init, checkpoint.info, recipe)
+    if phase == "qat":
         return _calibrated_network(recipe, checkpoint, frames)
-    with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(recipe.seed))
-        net = build(recipe)
-    if checkpoint is None:
-        return _Start(net)
-    try:
-        net.load_state_dict(checkpoint.state)
-    except RuntimeError as error:
-        raise UsageError(f"{init}: its weights do not fit the recipe's model: {str(error).splitlines()[-1]}") from error
-    return _Start(net, checkpoint.sha256)
+    return _Start(restore(checkpoint), checkpoint.sha256)
+
+
+def _check_parent(init: Path, parent: CheckpointInfo, recipe: Recipe) -> None:
+    """Raise UsageError unless `init` is an FP32 checkpoint of the recipe's network, input and classes."""
+    if parent.kind != "fp32":
+        raise UsageError(f"{init}: a {parent.kind} checkpoint; training starts from an fp32 one")
+    for section in ("model", "preprocess", "classes"):
+        theirs, ours = getattr(parent.recipe, section), getattr(recipe, section)
+        if theirs != ours:
+            raise UsageError(
+                f"{init}: its [{section}] is {theirs!r}, the recipe's {ours!r}; use its recipe or train anew"
+            )
 
 
 def _calibrated_network(recipe: Recipe, checkpoint: Checkpoint, frames: Tensor) -> _Start:
     """The FP32 network folded, with fake-quant whose scales are calibrated on a seeded choice of training frames."""
-    from edge_unet.quantization.ptq import quantize_ptq
-
     count = min(recipe.quantize.calibration_images, len(frames))
     generator = torch.Generator().manual_seed(derived_seed(recipe.seed, CALIBRATION_STREAM))
     chosen = torch.randperm(len(frames), generator=generator)[:count]

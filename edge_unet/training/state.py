@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,6 +62,31 @@ def state_path(out: Path, phase: Phase) -> Path:
     return out / "state" / f"{phase}.safetensors"
 
 
+@contextmanager
+def only_training_in(out: Path) -> Iterator[None]:
+    """Hold `out` for this process: two trainings in one folder would overwrite each other's state.
+
+    The lock goes with the process, however that ends. Raises UsageError where another process holds it.
+    """
+    path = out / "state" / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose a writable --out") from error
+    with stream:
+        if sys.platform != "win32":  # no flock there; the folder is then guarded by its user alone
+            import fcntl
+
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    f"{out}: another process is training here; wait for it or choose another --out"
+                ) from error
+        yield
+
+
 def save_state(path: Path, state: TrainingState) -> None:
     """Replace the state file in one step: a kill leaves the old or the new one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
@@ -79,8 +107,13 @@ def load_state(path: Path) -> TrainingState:
 
 
 def check_same_training(path: Path, position: Position, recipe: Recipe, data_sha256: str, parent: str | None) -> None:
-    """Raise UsageError where `position` belongs to another recipe, other data or another FP32 checkpoint."""
-    stored, given = position.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
+    """Raise UsageError where `position` belongs to another recipe, other data or another FP32 checkpoint.
+
+    What does not shape this phase may change while it is under way: the names on the label, the other phase.
+    """
+    unused = {"name", "licence", "quantize" if position.phase == "fp32" else "train"}
+    stored = position.recipe.model_dump(mode="json", exclude=unused)
+    given = recipe.model_dump(mode="json", exclude=unused)
     changed = [f"[{key}] {stored[key]} -> {given[key]}" for key in given if stored[key] != given[key]]
     if position.data_sha256 != data_sha256:
         changed.append(f"training data {position.data_sha256[:12]} -> {data_sha256[:12]}")
