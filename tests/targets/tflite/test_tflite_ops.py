@@ -117,7 +117,7 @@ def _layer_norm() -> OneOp:
 NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 TWICE = {"scales": np.array([1, 1, 2, 2], np.float32)}
 LINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-POOL = {"kernel_shape": [2, 2], "strides": [2, 2]}
+POOL: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 SLICES = {"s": [0, 1], "e": [2, SIZE], "a": [1, 3]}
 
 CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
