@@ -166,16 +166,18 @@ def test_masks_agree_with_the_reference(lowered: Lowered, frames_u8: NDArray[np.
     only where the reference itself is within 4 steps of a tie, no logit is off by more than 6 steps, and 97 % of all
     pixels agree. (Trained networks are held to 99.9 % by verify.)"""
     agreement = []
-    with open_reference(lowered.canonical) as reference:
-        with open_session(lowered.folder, lowered.int8, kernels=kernels) as session:
-            for frame in frames_u8:
-                expected, received = _logits(reference, frame), _logits(session, frame)
-                ordered = np.sort(expected, axis=1)
-                margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.abs(expected[:, 0])
-                differs = mask_from_logits(expected) != mask_from_logits(received)
-                assert margin[differs].max(initial=0) <= 4 / 16
-                assert np.abs(expected - received).max() <= 6 / 16
-                agreement.append(1 - differs.mean())
+    with (
+        open_reference(lowered.canonical) as reference,
+        open_session(lowered.folder, lowered.int8, kernels=kernels) as session,
+    ):
+        for frame in frames_u8:
+            expected, received = _logits(reference, frame), _logits(session, frame)
+            ordered = np.sort(expected, axis=1)
+            margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.abs(expected[:, 0])
+            differs = mask_from_logits(expected) != mask_from_logits(received)
+            assert margin[differs].max(initial=0) <= 4 / 16
+            assert np.abs(expected - received).max() <= 6 / 16
+            agreement.append(1 - differs.mean())
     assert np.mean(agreement) >= 0.97
 
 
