@@ -122,7 +122,7 @@ def test_nearest_as_an_op_splits_the_graph_but_gives_the_same_logits(
 def test_teacher_forced_codes_are_within_one(lowered: Lowered, frames_u8: NDArray[np.uint8]) -> None:
     """Each tensor, computed from the reference's own codes, is off by at most one code and in few places: TFLite
     rounds int32 sums with a fixed-point multiplier, the reference rounds float sums. Bilinear x2 often lands exactly
-    between two codes, where the two round differently (4 % of its codes, all of them ties): 5 % there, 1 % elsewhere."""
+    between two codes, where the two round differently (4 % of codes, all ties): 5 % there, 1 % elsewhere."""
     with open_reference(lowered.canonical) as reference, open_session(lowered.folder, lowered.int8) as session:
         assert isinstance(session, LayerSession)
         for frame in frames_u8[:3]:
