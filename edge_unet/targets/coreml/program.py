@@ -2,7 +2,8 @@
 
 The passes are a positive list. The graph comes out of quantization-aware training exactly as it should run, so what
 coremltools' default pipeline would do to it is at best nothing and at worst harm:
-- distributive_quantized_binary_op_scale_normalization rewrites the scales around an Add (up to 59x was seen);
+- distributive_quantized_binary_op_scale_normalization rewrites the scales around an Add (up to 59x was seen;
+  read_back refuses such a package);
 - nullify_redundant_quantization_zero_point turns +-128 zero points into the other signedness;
 - dequantize_quantize_pair_elimination, remove_redundant_ops and const_deduplication merge tensors, so that a scale or
   weight could no longer be read back under its own name;

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml_packages import Lowered, Lowerer
 from numpy.typing import NDArray
 
-from edge_unet.core.artifact import Artifact
 from edge_unet.core.spec import Precision
 
 pytest.importorskip("coremltools", reason="the coreml extra is not installed")
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A package and the graph it came from."""
-
-    canonical: Path
-    folder: Path
-    artifact: Artifact
-
-    @property
-    def package(self) -> Path:
-        return self.folder / self.artifact.path
-
-
-Lowerer = Callable[..., Lowered]
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +38,7 @@ def lowered(tiny_canonical: Path, tiny_canonical_multiclass: Path, tmp_path_fact
 
 def real_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(1, H, W, C) pixels -> (1, C, H, W) network input."""
-    return ((frame.astype(np.float32) - 128) / 64).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(((frame.astype(np.float32) - 128) / 64).transpose(0, 3, 1, 2))
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+from coreml_packages import Lowerer
 from onnx import numpy_helper
 
 from edge_unet.canonical import load_graph, parse_metadata
@@ -20,9 +20,6 @@ from edge_unet.core.files import sha256_of
 from edge_unet.core.spec import Precision
 from edge_unet.targets.coreml import TARGET, lower
 from edge_unet.targets.coreml.package import parse_package
-
-if TYPE_CHECKING:
-    from tests.targets.coreml.conftest import Lowerer
 
 
 def edited(source: Path, into: Path, change: object) -> Path:
@@ -178,7 +175,7 @@ def test_a_scale_that_fp16_would_change_is_refused(tiny_canonical: Path, tmp_pat
     def change(model: onnx.ModelProto) -> None:
         node = next(n for n in model.graph.node if n.name == "residual.q")
         scale = next(i for i in model.graph.initializer if i.name == node.input[1])
-        scale.CopyFrom(numpy_helper.from_array(np.float32(0.0123456789), scale.name))
+        scale.CopyFrom(numpy_helper.from_array(np.array(0.0123456789, np.float32), scale.name))
 
     bad = edited(tiny_canonical, tmp_path / "bad.onnx", change)
     with pytest.raises(GraphError, match=r"changes in fp16 .* quantize the checkpoint again"):

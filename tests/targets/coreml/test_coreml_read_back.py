@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from coreml_packages import Lowerer
 
 from edge_unet.canonical import load_graph
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.files import sha256_of
 from edge_unet.core.spec import Precision
-from edge_unet.targets.coreml import read_back
+from edge_unet.targets.coreml import lower, program, read_back
 from edge_unet.targets.coreml.package import MODEL, WEIGHTS, load_package, parse_package
-
-if TYPE_CHECKING:
-    from tests.targets.coreml.conftest import Lowerer
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -76,3 +73,14 @@ def test_a_truncated_package_is_named(lowered: Lowerer, tmp_path: Path, file: st
 def test_a_folder_that_is_no_package(lowered: Lowerer, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a Core ML package"):
         read_back(tmp_path, lowered(Precision.INT8).artifact)
+
+
+def test_the_default_pipeline_would_change_scales_and_that_is_caught(
+    tiny_canonical: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import coremltools as ct
+
+    monkeypatch.setattr(program, "PASSES", tuple(ct.PassPipeline.DEFAULT.passes))
+    artifact = lower(tiny_canonical, Precision.INT8, into=tmp_path)
+    with pytest.raises(ArtifactError, match=r"dequantizes with scale .* quantizes with"):
+        read_back(tmp_path, artifact)

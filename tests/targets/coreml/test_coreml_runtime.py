@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from coreml_packages import Lowered, Lowerer
 from numpy.typing import NDArray
 
 from edge_unet.canonical import load_graph, strip_qdq
@@ -26,9 +26,6 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.protocols import LayerSession
 from edge_unet.core.spec import Precision, mask_from_logits
 from edge_unet.targets.coreml import TARGET
-
-if TYPE_CHECKING:
-    from tests.targets.coreml.conftest import Lowered, Lowerer
 
 STEP = 1 / 16
 ToReal = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
