@@ -34,6 +34,10 @@ def percentile_ns(samples_ns: Sequence[int], percent: float) -> int:
     return sorted(samples_ns)[rank - 1]
 
 
+STAGES = ("preprocess", "infer", "postprocess", "draw")
+"""The stages of an end-to-end run, in order."""
+
+
 class Environment(Frozen):
     """The machine a number was taken on."""
 

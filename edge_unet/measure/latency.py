@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.protocols import Session
-from edge_unet.core.report import Schedule, StageTime, percentile_ns
+from edge_unet.core.report import STAGES, Schedule, StageTime, percentile_ns
 from edge_unet.core.spec import ClassSpec, PreprocessSpec, feed_from_pixels, logits_from_output, mask_from_logits
 from edge_unet.frames import resize_frame, restore_mask
 from edge_unet.measure.masks import feeds_of
 from edge_unet.measure.overlay import draw_overlay
 
 Clock = Callable[[], int]
-STAGES = ("preprocess", "infer", "postprocess", "draw")
 
 
 @dataclass(frozen=True)

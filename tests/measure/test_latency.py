@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from edge_unet.core.bundle import Bundle
 from edge_unet.core.errors import UsageError
 from edge_unet.core.protocols import Session
-from edge_unet.core.report import FULL, RAPID, Schedule
+from edge_unet.core.report import FULL, RAPID, STAGES, Schedule
 from edge_unet.core.spec import Tensors
-from edge_unet.measure.latency import STAGES, Timed, end_to_end, measure_latency, model_only
+from edge_unet.measure.latency import Timed, end_to_end, measure_latency, model_only
 
 QUICK = Schedule(warmup_runs=2, warmup_ns=0, runs=12, limit_ns=10**12)
 
