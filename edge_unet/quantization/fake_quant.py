@@ -166,7 +166,8 @@ class FakeQuant(nn.Module):
         if not self.enabled:
             return x
         # numel() of one sample: the loss is a mean over the batch, so the gradient does not grow with it.
-        values = x.numel() // (x.shape[0] if self.axis is None else self.base.numel())
+        samples = x.shape[0] if x.dim() > 1 else 1
+        values = x.numel() // (samples if self.axis is None else self.base.numel())
         factor = 1 / math.sqrt(max(1, values) * self.code_max)
         scale: Tensor = self.base if self.fixed else _snapped_scale(self.base, self.gain, factor)
         zero = 0 if self.symmetric else int(self.zero_point)
