@@ -33,7 +33,9 @@ def prepare(net: nn.Module, recipe: Recipe) -> fx.GraphModule:
     for group in groups:
         _insert(traced, group, recipe)
     traced.recompile()
-    return traced
+    # New buffers are made on the CPU; a network that is already on its device stays there.
+    device = next((p.device for p in net.parameters()), None)
+    return traced if device is None else traced.to(device)
 
 
 def _insert(net: fx.GraphModule, group: Group, recipe: Recipe) -> None:
