@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,6 +87,8 @@ def bench(
     peaks = [_peak(candidate, threads) if with_memory else None for candidate in runnable]
     measurements: list[Measurement] = []
     with ExitStack() as stack:
+        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+        cv2.setNumThreads(threads)  # resizing and drawing get as many threads as the runtimes
         opened = [
             _start(stack, candidate, peak, frame, threads) for candidate, peak in zip(runnable, peaks, strict=True)
         ]

@@ -69,9 +69,13 @@ def compare_layers(
             raise UsageError(f"{session.runtime} cannot show its layers; verify this target without --layers")
     sums: dict[str, _Sums] = {}
     missing: dict[str, None] = {}
+    shown: set[str] | None = None
     for frame in frames:
         expected = _codes(reference, frame, preprocess, None)
-        received = _codes(target, frame, preprocess, expected if forced else None)
+        if forced and shown is None:  # a target that dropped a Q/DQ pair refuses codes for it
+            shown = set(_codes(target, frame, preprocess, None))
+        force = {name: codes for name, codes in expected.items() if name in shown} if shown is not None else None
+        received = _codes(target, frame, preprocess, force)
         for name, codes in expected.items():
             if name not in received:
                 missing[name] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,21 +19,19 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """(H, W, C) u8 frame in `color_order` and (H, W) class ids -> (H, W, 3) u8 RGB.
 
-    Class 0 and ignored pixels stay as they are; the others are mixed with their colour, `alpha` parts of it.
+    Class 0 and values without a class (ignored pixels) stay as they are; the others are mixed with their colour,
+    `alpha` parts of it.
     Raises UsageError where the sizes differ.
     """
     if frame.shape[:2] != mask.shape:
         raise UsageError(f"overlay: frame is {frame.shape[:2]} but its mask is {mask.shape}; restore the mask first")
     rgb = _as_rgb(frame, color_order)  # (H, W, 3)
-    weight = round(alpha * 256)
-    result = rgb.copy()
-    for index, colour in enumerate(classes.palette):
-        if index == 0:
-            continue
-        where = mask == index
-        mixed = rgb[where].astype(np.uint16) * (256 - weight) + np.asarray(colour, np.uint16) * weight
-        result[where] = (mixed >> 8).astype(np.uint8)
-    return result
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes.palette)] = classes.palette
+    shown = np.zeros(256, np.uint8)
+    shown[1 : len(classes.palette)] = 1
+    mixed = cv2.addWeighted(rgb, 1 - alpha, np.take(table, mask, axis=0), alpha, 0)
+    return np.asarray(cv2.copyTo(mixed, cv2.LUT(mask, shown), rgb.copy()), np.uint8)
 
 
 def frame_as_rgb(frame: NDArray[np.uint8], preprocess: PreprocessSpec) -> NDArray[np.uint8]:

@@ -115,9 +115,9 @@ def verify_bundle(
 
     `reference` is open_reference of the bundle's own canonical graph (for a float artifact a session of the float
     twin may stand there instead). `forced_frames` frames are teacher-forced where only an interpreter stands in.
-    `layers` adds the layer table over the first frame. A missed gate is a result with passed False and reasons, not
-    an exception. Raises UsageError on frames of another size, ArtifactError where the canonical graph in the bundle
-    is not the one the artifact was lowered from.
+    `layers` adds the layer table over the first frame of an INT8 artifact. A missed gate is a result with passed
+    False and reasons, not an exception. Raises UsageError on frames of another size, ArtifactError where the
+    canonical graph in the bundle is not the one the artifact was lowered from.
     """
     manifest = bundle.manifest
     preprocess, artifact = manifest.preprocess, manifest.artifact
@@ -137,8 +137,8 @@ def verify_bundle(
             golden=_compare_golden(bundle, session, reference, float_step, gate),
             integers=compare_integers(graph, read, manifest.scheme) if read else None,
             absent=read.absent if read else {},
-            forced=_forced(target, session, reference, frames[:forced_frames], preprocess),
-            layers=compare_layers(reference, session, frames[:1], preprocess) if layers else None,
+            forced=_forced(target, session, reference, frames[:forced_frames], preprocess) if read else None,
+            layers=compare_layers(reference, session, frames[:1], preprocess) if layers and read else None,
             census=session.census(),
         )
     reasons = [

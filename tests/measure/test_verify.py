@@ -18,6 +18,7 @@ from edge_unet.core.errors import ArtifactError, UsageError
 from edge_unet.core.files import sha256_of
 from edge_unet.core.protocols import Session
 from edge_unet.core.report import VerifyResult
+from edge_unet.core.spec import Precision
 from edge_unet.measure.masks import predictor
 from edge_unet.measure.verify import _Agreement, verify_bundle
 from edge_unet.targets.onnxruntime.reference import open_reference
@@ -254,3 +255,29 @@ def test_the_json_row(bundle_of: BundleOf, reference: Session, frames_u8: NDArra
         "agreement", "max_lsb", "scales_equal", "payloads_equal", "int8_layers", "float_layers", "passed",
     ]  # fmt: skip
     assert row["passed"] is True
+
+
+def test_forcing_leaves_out_what_the_target_dropped(
+    bundle_of: BundleOf, reference: Session, frames_u8: NDArray[np.uint8]
+) -> None:
+    bundle = bundle_of(drop_last_qdq)  # its session refuses codes for resize.q
+    target = replace(
+        INTERPRETED, float_output=True,
+        read_back=lambda folder, artifact: replace(read_back(folder, artifact), absent={"resize.q": "left float"}),
+    )  # fmt: skip
+    result = verify_bundle(bundle, target, reference, frames_u8, layers=True)
+    assert result.passed, result.reasons
+    assert result.forced_max_lsb == 0
+    assert result.layers is not None
+    assert result.layers.missing == ("resize.q",)
+
+
+def test_a_float_artifact_has_no_integers_to_compare(
+    bundle_of: BundleOf, reference: Session, frames_u8: NDArray[np.uint8]
+) -> None:
+    bundle = bundle_of()
+    artifact = bundle.manifest.artifact.model_copy(update={"precision": Precision.FP32})
+    manifest = bundle.manifest.model_copy(update={"artifact": artifact})
+    result = verify_bundle(bundle.model_copy(update={"manifest": manifest}), TARGET, reference, frames_u8, layers=True)
+    assert result.passed
+    assert (result.scales_equal, result.payloads_equal, result.layers) == (None, None, None)

@@ -38,7 +38,7 @@ def render_html(report: BenchReport) -> str:
         protocol=tables.protocol_text(report),
         layer_tables=[(names.of(v), v.layers) for v in report.verified if v.layers is not None],
         absent=[(names.of(v), v.absent) for v in report.verified if v.absent],
-        stand_ins={names.of(v): STAND_IN for v in report.verified if not v.on_device},
+        stand_ins={name: STAND_IN for v in report.verified if not v.on_device for name in (names.of(v), v.label)},
         mask_order=view.mask_order(report, names),
         share=share,
     )
