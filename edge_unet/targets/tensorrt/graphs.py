@@ -10,6 +10,7 @@ from edge_unet.canonical import CanonicalGraph, strip_qdq, view_graph
 from edge_unet.core.errors import GraphError
 from edge_unet.targets.tensorrt.rules import OPSET
 
+ZERO_POINT = "edge_unet.zero_point"
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -34,7 +35,22 @@ def int8_graph(graph: CanonicalGraph) -> tuple[onnx.ModelProto, str]:
         node.input[:] = [output if name == source else name for name in node.input]
         node.output[:] = [output if name == source else name for name in node.output]
         model.graph.node.append(node)
+    _spell_out_int8(model)
     return _finish(model), before.output
+
+
+def _spell_out_int8(model: onnx.ModelProto) -> None:
+    """Say int8 by an int8 zero point: the attributes output_dtype and block_size are younger than OPSET."""
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        kept = [a for a in node.attribute if a.name not in ("output_dtype", "block_size")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        if node.op_type == "QuantizeLinear" and len(node.input) < 3:
+            node.input.append(ZERO_POINT)
+    if any(ZERO_POINT in node.input for node in model.graph.node):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), ZERO_POINT))
 
 
 def fp16_graph(graph: CanonicalGraph) -> onnx.ModelProto:

@@ -15,9 +15,9 @@ from edge_unet.core.artifact import Artifact, Census, Codes
 from edge_unet.core.errors import ArtifactError, MissingBackendError, UsageError
 from edge_unet.core.protocols import Session
 from edge_unet.core.spec import Precision, Tensors
-from edge_unet.targets.feeds import check_feeds
+from edge_unet.targets.feeds import check_feeds, check_forced
 from edge_unet.targets.onnxruntime import sessions
-from edge_unet.targets.onnxruntime.layers import FORCED, INT8, check_forced, expose
+from edge_unet.targets.onnxruntime.layers import FORCED, INT8, expose
 from edge_unet.targets.tensorrt.census import engine_census, predicted_census
 from edge_unet.targets.tensorrt.kit.sidecar import engines_folder, read_chosen
 from edge_unet.targets.tensorrt.kit.spec import KitError, KitSpec, load_kit

@@ -13,7 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +52,10 @@ def cache_folder() -> Path:
 def prepare(version: str) -> Bindings:
     """Download, unpack and stub one version; a second call finds it in the cache."""
     folder = cache_folder() / f"{PACKAGE}-{version}-py{sys.version_info.major}{sys.version_info.minor}"
-    if not (folder / "ready").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        unpack(f"{PACKAGE}=={version}", folder / "site")
-        stub_libraries(folder / "lib", version.split(".")[0])
-        (folder / "ready").touch()
+    with filled_once(folder) as room:
+        if room is not None:
+            unpack(f"{PACKAGE}=={version}", room / "site")
+            stub_libraries(room / "lib", version.split(".")[0])
     search = {"PYTHONPATH": str(folder / "site"), "LD_LIBRARY_PATH": str(folder / "lib")}
     return Bindings(version, {**os.environ, **search})
 
@@ -61,11 +63,25 @@ def prepare(version: str) -> Bindings:
 def prepare_cudart() -> Path:
     """NVIDIA's real libcudart: it loads without a GPU, and its calls then fail by name."""
     folder = cache_folder() / CUDA_RUNTIME.replace("==", "-")
-    if not (folder / "ready").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        unpack(CUDA_RUNTIME, folder / "site")
-        (folder / "ready").touch()
+    with filled_once(folder) as room:
+        if room is not None:
+            unpack(CUDA_RUNTIME, room / "site")
     return next((folder / "site").rglob("libcudart.so.*"))
+
+
+@contextmanager
+def filled_once(folder: Path) -> Iterator[Path | None]:
+    """None where `folder` is there; else a room to fill, renamed to `folder` at the end (parallel workers may race)."""
+    if folder.is_dir():
+        yield None
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        room = Path(name) / folder.name
+        room.mkdir()
+        yield room
+        with suppress(OSError):  # another worker was first
+            room.rename(folder)
 
 
 def unpack(requirement: str, into: Path) -> None:

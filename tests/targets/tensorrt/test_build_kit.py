@@ -73,6 +73,11 @@ def test_memory_available_is_read_in_bytes() -> None:
         machine.mem_available_bytes("MemTotal: 8000000 kB\n")
 
 
+def test_a_jetson_counts_its_one_memory_once() -> None:
+    assert machine.buildable_bytes("36.4.0", 5000, 900) == 5000
+    assert machine.buildable_bytes(None, 5000, 900) == 900
+
+
 def test_workspace_follows_free_memory() -> None:
     roomy = machine.plan_memory(8000 * MIB, 2 * MIB, 50 * MIB, None)
     assert roomy.workspace_bytes == machine.LARGEST_WORKSPACE

@@ -57,6 +57,24 @@ def test_only_the_last_pair_is_dropped(canonical: Path) -> None:
     assert len(graph.nodes) - len(kit.nodes) == 2
 
 
+def test_attributes_younger_than_the_parsers_opset_are_spelt_out(tiny_canonical: Path, tmp_path: Path) -> None:
+    """torch's exporter writes output_dtype and block_size; without a zero point the attribute alone said int8."""
+    model = load_model(tiny_canonical)
+    for proto in model.graph.node:
+        if proto.op_type == "QuantizeLinear":
+            set_attribute(proto, "output_dtype", TensorProto.INT8)
+        if proto.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            set_attribute(proto, "block_size", 0)
+    del node(model, "mid.act.q").input[2]
+    path = tmp_path / "verbose.onnx"
+    path.write_bytes(model.SerializeToString())
+    TARGET.lower(path, Precision.INT8, into=tmp_path)
+    kit = load_graph(tmp_path / "jetson" / "model.onnx")
+    names = {name for n in kit.nodes if n.op in ("QuantizeLinear", "DequantizeLinear") for name in n.attributes}
+    assert names == {"axis"}
+    assert kit.constants[kit.producers["mid.act.q"].inputs[2]].dtype == np.int8
+
+
 def test_logits_differ_from_the_reference_by_the_dropped_rounding_only(
     canonical: Path, tmp_path: Path, frames_u8: NDArray[np.uint8]
 ) -> None:

@@ -14,14 +14,14 @@ from .cuda import Cuda
 from .device import require_tensorrt, this_machine
 from .golden import Agreement, GoldenFrame, compare, feed, read_golden
 from .latency import RAPID, Protocol, Sample, as_json, measure, summary
-from .machine import NO_INT8, Machine, board_name, jetpack_version, mem_available_bytes, plan_memory
+from .machine import NO_INT8, Machine, board_name, buildable_bytes, jetpack_version, mem_available_bytes, plan_memory
 from .sidecar import CHOSEN, engines_folder, write_sidecar
 from .spec import GraphFile, KitError, KitSpec, load_kit, sha256_of, write_json
 from .trtexec import build_with_trtexec, find_trtexec
 
-AGREEMENT = {"int8": 0.999, "fp16": 0.99}
-"""Smallest share of golden pixels that must agree. INT8 is held to the gate of verify; FP16 does not round as the
-INT8 reference does, so only a gross fault is caught."""
+AGREEMENT = {"int8": 0.999, "fp16": 0.98}
+"""Smallest share of golden pixels that must agree. INT8 is held to the gate of verify. FP16 does not round as the INT8
+reference does: on 28 polyp frames a Mobile U-Net's FP16 twin agreed in 99.4 % of the pixels, 98.1 % on the worst."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def run(folder: Path, options: argparse.Namespace) -> None:
     graphs = wanted_graphs(spec, options.precision, machine.compute_capability)
     available = mem_available_bytes(Path("/proc/meminfo").read_text(encoding="utf-8"))
     largest = max(graph.path.stat().st_size for graph in graphs)
-    limit = sys.maxsize if options.force else min(available, cuda.free_bytes())
-    plan = plan_memory(limit, largest, spec.activation_bytes, options.workspace)
+    room = buildable_bytes(machine.l4t, available, cuda.free_bytes())
+    plan = plan_memory(sys.maxsize if options.force else room, largest, spec.activation_bytes, options.workspace)
     print(f"TensorRT {machine.tensorrt}, compute capability {machine.compute_capability}, Jetson Linux {machine.l4t}")
     engines, lines, out = {}, {}, options.out or engines_folder(folder)
     out.mkdir(parents=True, exist_ok=True)

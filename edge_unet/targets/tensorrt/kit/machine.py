@@ -77,6 +77,12 @@ def mem_available_bytes(meminfo: str) -> int:
     return int(found.group(1)) * 1024
 
 
+def buildable_bytes(l4t: str | None, available_bytes: int, device_free_bytes: int) -> int:
+    """What a build may take. A Jetson's GPU uses the same memory, and CUDA does not count the page cache as free
+    there; elsewhere the smaller of host and device memory decides."""
+    return available_bytes if l4t is not None else min(available_bytes, device_free_bytes)
+
+
 def plan_memory(available_bytes: int, graph_bytes: int, activation_bytes: int, workspace_mib: int | None) -> MemoryPlan:
     """Choose the builder's workspace, or raise KitError where the build would be killed for memory.
 
