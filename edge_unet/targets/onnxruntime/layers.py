@@ -8,7 +8,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from edge_unet.canonical import CanonicalGraph
-from edge_unet.core.errors import UsageError
 
 FORCED = "forced:"
 """Prefix of the extra graph inputs that stand in for a quantized tensor."""
@@ -29,16 +28,6 @@ def expose(graph: CanonicalGraph, names: Collection[str], forced: Collection[str
         if name not in known:
             model.graph.output.append(helper.make_tensor_value_info(name, dtype, graph.shapes[name]))
     return model
-
-
-def check_forced(forced: Collection[str], known: Collection[str]) -> None:
-    """Raise UsageError for codes given for a tensor that the graph does not quantize."""
-    unknown = sorted(set(forced) - set(known))
-    if unknown:
-        raise UsageError(
-            f"forced codes for unknown tensors {', '.join(unknown[:3])}; expected QuantizeLinear outputs of the "
-            f"canonical graph, for example {next(iter(known), 'none: the graph has no Q/DQ')}"
-        )
 
 
 INT8 = int(TensorProto.INT8)

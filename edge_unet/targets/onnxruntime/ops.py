@@ -21,6 +21,7 @@ from onnx import NodeProto, helper
 from edge_unet.canonical import CanonicalGraph, Node
 from edge_unet.core.artifact import Grid
 from edge_unet.core.errors import GraphError
+from edge_unet.targets.grids import one_grid, quantizer
 
 ZERO_POINT = 128
 ZERO_POINT_NAME = "u8:zero_point"
@@ -57,29 +58,6 @@ class U8Graph:
         self.constants[name] = value
         return name
 
-    def quantizer(self, node: Node) -> Node | None:
-        """The QuantizeLinear that is the only reader of the node's output, if so."""
-        readers = self.graph.consumers.get(node.output, ())
-        return readers[0] if len(readers) == 1 and readers[0].op == "QuantizeLinear" else None
-
-    def one_grid(self, node: Node) -> tuple[list[str], str] | None:
-        """(integer inputs, integer output) where the node's tensors all lie on one grid, else None."""
-        after = self.quantizer(node)
-        tensors = [i for i in node.inputs if i and i not in self.graph.constants]
-        before = [self.graph.quantized(i) for i in tensors]
-        if after is None or not before or None in before:
-            return None
-        grids = [self.graph.activations[i] for i in before if i is not None]
-        target = self.graph.activations[after.output]
-        if any(not same_grid(grid, target) for grid in grids):
-            return None
-        return [i for i in before if i is not None], after.output
-
-
-def same_grid(one: Grid, other: Grid) -> bool:
-    """Equal zero points and float32-equal scales."""
-    return one.zero_point == other.zero_point and np.array_equal(one.scale, other.scale)
-
 
 Op = Callable[[Node, U8Graph], None]
 
@@ -97,7 +75,7 @@ def QuantizeLinear(node: Node, out: U8Graph) -> None:  # noqa: N802 - named as t
         return
     scale = out.constant(node.inputs[1], out.graph.constants[node.inputs[1]])
     clip = out.graph.producers.get(node.inputs[0])
-    if clip is None or clip.op not in ("Clip", "Relu") or out.quantizer(clip) is not node:
+    if clip is None or clip.op not in ("Clip", "Relu") or quantizer(out.graph, clip) is not node:
         out.emit("QuantizeLinear", [node.inputs[0], scale, ZERO_POINT_NAME], node.output, node.name)
         return
     low, high = _clip_codes(clip, out.graph, grid)
@@ -144,13 +122,13 @@ def DequantizeLinear(node: Node, out: U8Graph) -> None:  # noqa: N802
 
 def Clip(node: Node, out: U8Graph) -> None:  # noqa: N802
     """Left to the QuantizeLinear behind it, where there is one."""
-    if out.quantizer(node) is None:
+    if quantizer(out.graph, node) is None:
         out.keep(node)
 
 
 def Resize(node: Node, out: U8Graph) -> None:  # noqa: N802
     """Nearest by an integer factor repeats integers; linear stays float between its Q/DQ, behind a guard."""
-    places, factor = out.one_grid(node), _repeat_factor(node, out.graph)
+    places, factor = one_grid(out.graph, node), _repeat_factor(node, out.graph)
     if places is None:
         out.keep(node)
     elif factor is not None:
@@ -206,7 +184,7 @@ def _repeat(node: Node, source: str, output: str, factor: int, out: U8Graph) -> 
 
 def _on_integers(node: Node, out: U8Graph) -> None:
     """Run the node on u8 tensors where all of them lie on one grid; the QuantizeLinear behind it disappears."""
-    places = out.one_grid(node)
+    places = one_grid(out.graph, node)
     if places is None:
         out.keep(node)
         return

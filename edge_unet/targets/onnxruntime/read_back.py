@@ -10,7 +10,8 @@ from edge_unet.canonical import CanonicalGraph, Node, load_graph
 from edge_unet.core.artifact import Artifact, Grid, ReadBack
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.spec import Precision
-from edge_unet.targets.onnxruntime.ops import INTERNAL, same_grid
+from edge_unet.targets.grids import same_grid
+from edge_unet.targets.onnxruntime.ops import INTERNAL
 
 
 def read_back(folder: Path, artifact: Artifact) -> ReadBack:

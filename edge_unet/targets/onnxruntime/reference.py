@@ -17,9 +17,9 @@ from edge_unet.canonical import CanonicalGraph, load_graph
 from edge_unet.core.artifact import Artifact, Census, Codes, LayerPlacement
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, Tensors, TensorSpec
-from edge_unet.targets.feeds import check_feeds
+from edge_unet.targets.feeds import check_feeds, check_forced
 from edge_unet.targets.onnxruntime import sessions
-from edge_unet.targets.onnxruntime.layers import FORCED, INT8, check_forced, expose
+from edge_unet.targets.onnxruntime.layers import FORCED, INT8, expose
 
 SHAPE_ONLY = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}

@@ -15,10 +15,10 @@ from edge_unet.canonical import load_graph
 from edge_unet.core.artifact import Artifact, Census, Codes
 from edge_unet.core.errors import UsageError
 from edge_unet.core.spec import Precision, Tensors
-from edge_unet.targets.feeds import check_feeds
+from edge_unet.targets.feeds import check_feeds, check_forced
 from edge_unet.targets.onnxruntime import sessions
 from edge_unet.targets.onnxruntime.census import executed_layers
-from edge_unet.targets.onnxruntime.layers import FORCED, UINT8, check_forced, expose
+from edge_unet.targets.onnxruntime.layers import FORCED, UINT8, expose
 from edge_unet.targets.onnxruntime.read_back import read_back
 
 SIGN = np.uint8(0x80)
