@@ -50,6 +50,7 @@ def save_checkpoint(path: Path, info: CheckpointInfo, state: dict[str, Tensor]) 
     header = {KEY: json.dumps(info.model_dump(mode="json"), sort_keys=True)}
     with written_whole(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary, header)
+        temporary.chmod(0o644)  # safetensors writes for the owner alone
     return sha256_of(path)
 
 

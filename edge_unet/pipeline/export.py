@@ -14,8 +14,9 @@ from edge_unet.core.errors import UsageError, require
 from edge_unet.core.files import sha256_of, written_whole
 from edge_unet.core.protocols import Target
 from edge_unet.core.registry import lookup
-from edge_unet.core.spec import Precision, feed_from_pixels, logits_from_output, mask_from_logits
+from edge_unet.core.spec import Precision
 from edge_unet.frames import write_png
+from edge_unet.measure.masks import predictor
 from edge_unet.pipeline.frames import GOLDEN, scenes
 from edge_unet.pipeline.reference import reference_card, reference_checkpoint
 from edge_unet.targets.onnxruntime.reference import open_reference
@@ -44,6 +45,8 @@ def write_canonical(model: Path, into: Path) -> None:
         shutil.copyfile(model, into)
         return
     require("torch", "train")
+    from torch import fx
+
     from edge_unet.graph.from_torch import export_canonical
     from edge_unet.models.checkpoint import load_checkpoint
     from edge_unet.quantization.restore import restore
@@ -54,7 +57,9 @@ def write_canonical(model: Path, into: Path) -> None:
             f"{model}: an fp32 checkpoint has no scales; train with quantization (edge-unet train), "
             f"or calibrate it: edge-unet quantize --ptq {model}"
         )
-    export_canonical(restore(checkpoint), checkpoint.info, checkpoint.sha256, into)
+    net = restore(checkpoint)
+    assert isinstance(net, fx.GraphModule)  # every kind but fp32 is one
+    export_canonical(net, checkpoint.info, checkpoint.sha256, into)
 
 
 def export(
@@ -96,13 +101,11 @@ def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path) -> tuple[
     frames = scenes(metadata.preprocess, metadata.classes, GOLDEN).frames
     entries = []
     with open_reference(canonical) as reference:
-        source, sink = reference.artifact.inputs[0], reference.artifact.outputs[0]
+        predict = predictor(reference, metadata.preprocess)
         for number, frame in enumerate(frames):
-            raw = reference.infer({source.name: feed_from_pixels(frame[None], source, metadata.preprocess)})
-            mask = mask_from_logits(logits_from_output(raw[sink.name], sink))[0]
             entry = GoldenFrame(frame=f"golden/{number:02d}.png", mask=f"golden/{number:02d}.mask.png")
             write_png(folder.parent / entry.frame, frame)
-            write_png(folder.parent / entry.mask, mask)
+            write_png(folder.parent / entry.mask, predict(frame))
             entries.append(entry)
     return tuple(entries)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,9 @@ def scenes(preprocess: PreprocessSpec, classes: ClassSpec, count: int, seed: int
 
     halves = []
     digests = []
-    for kind, number in (("endoscopy", count - count // 2), ("lanes", count // 2)):
+    parts: tuple[tuple[Literal["endoscopy", "lanes"], int], ...]
+    parts = (("endoscopy", count - count // 2), ("lanes", count // 2))
+    for kind, number in parts:
         if number:
             dataset = SceneDataset(kind, number, seed, preprocess.height, preprocess.width)
             halves.append(load_resized(dataset, preprocess)[0])

@@ -51,16 +51,15 @@ def _frames(
     recipe: Recipe, data: Path | None, calibration: Path | None, count: int
 ) -> tuple[NDArray[np.uint8], str | None, str]:
     """Calibration frames at the network's size, the hash of their set where it has one, and their name."""
-    from edge_unet.data.calibration_set import load_calibration_set, read_frames
+    from edge_unet.data.calibration_set import read_calibration_set
     from edge_unet.data.open import open_data
     from edge_unet.frames import resize_frame
     from edge_unet.pipeline.train import Overrides, apply
 
-    if calibration is not None:
-        chosen = load_calibration_set(calibration)
-        originals = read_frames(chosen, data, recipe.preprocess.color_order)
-        return np.stack([resize_frame(f, recipe.preprocess) for f in originals]), chosen.sha256, chosen.name
     dataset = open_data(apply(recipe, Overrides(data=data)), "train")
+    if calibration is not None:
+        chosen = read_calibration_set(calibration)
+        return chosen.frames(dataset, recipe.preprocess), chosen.sha256, chosen.name
     if len(dataset) < count:
         raise UsageError(f"{dataset.name}: {len(dataset)} training images; calibration needs {count} (at least 32)")
     picks = np.random.default_rng(recipe.seed).permutation(len(dataset))[:count]

@@ -31,10 +31,10 @@ def apply(recipe: Recipe, overrides: Overrides) -> Recipe:
         folder = str(overrides.data.resolve())
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": (folder,), "val": ()})})
     if overrides.epochs is not None:
-        spec = recipe.train.model_copy(update={"epochs": overrides.epochs, "stages": (), "sizes": ()})
+        spec = recipe.train.model_copy(update={"epochs": overrides.epochs, "stages": ()})
         recipe = recipe.model_copy(update={"train": spec})
     if overrides.qat_epochs is not None:
-        qat = recipe.quantize.qat.model_copy(update={"epochs": overrides.qat_epochs, "stages": (), "sizes": ()})
+        qat = recipe.quantize.qat.model_copy(update={"epochs": overrides.qat_epochs, "stages": ()})
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"qat": qat})})
     return Recipe.model_validate(recipe.model_dump())
 
@@ -86,3 +86,26 @@ def run_training(
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")
     return {name: {"checkpoint": str(r.checkpoint), "metrics": dict(r.metrics)} for name, r in results.items()}
+
+
+def fine_tune(checkpoint: Path, data: Path, out: Path, *, epochs: int, say: Say = print) -> Path:
+    """Go on with the QAT of a quantized checkpoint on a user's folder; returns the new checkpoint.
+
+    An earlier, unfinished fine-tune in `out` goes on; `out` must be new for another folder.
+    Raises DataError for masks of other classes than the checkpoint's.
+    """
+    require("torch", "train")
+    from edge_unet.data.open import open_data
+    from edge_unet.models.checkpoint import load_checkpoint
+    from edge_unet.training import train
+
+    recipe = apply(load_checkpoint(checkpoint).info.recipe, Overrides(data=data, qat_epochs=epochs))
+    qat = recipe.quantize.qat.model_copy(update={"validate_every": 1})
+    recipe = recipe.model_copy(
+        update={"name": data.resolve().name, "quantize": recipe.quantize.model_copy(update={"qat": qat})}
+    )
+    train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
+    say(f"fine-tuning {epochs} QAT epochs on {len(train_data)} images of {train_data.name}")
+    result = train(recipe, out, train_data=train_data, val_data=val_data, phase="qat", init=checkpoint, resume=True)
+    say(f"{result.checkpoint}: val Dice {result.metrics.get('val_dice', float('nan')):.4f}")
+    return result.checkpoint

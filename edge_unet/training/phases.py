@@ -137,16 +137,18 @@ def _first_network(recipe: Recipe, phase: Phase, init: Path | None, frames: Tens
             torch.manual_seed(derived_seed(recipe.seed))
             return _Start(build(recipe))
     checkpoint = load_checkpoint(init)
-    _check_parent(init, checkpoint.info, recipe)
+    _check_parent(init, checkpoint.info, recipe, phase)
+    if phase == "qat" and checkpoint.info.kind != "fp32":  # its scales are calibrated or learned already
+        return _Start(restore(checkpoint), checkpoint.sha256, checkpoint.info.calibration_sha256)
     if phase == "qat":
         return _calibrated_network(recipe, checkpoint, frames)
     return _Start(restore(checkpoint), checkpoint.sha256)
 
 
-def _check_parent(init: Path, parent: CheckpointInfo, recipe: Recipe) -> None:
-    """Raise UsageError unless `init` is an FP32 checkpoint of the recipe's network, input and classes."""
-    if parent.kind != "fp32":
-        raise UsageError(f"{init}: a {parent.kind} checkpoint; training starts from an fp32 one")
+def _check_parent(init: Path, parent: CheckpointInfo, recipe: Recipe, phase: Phase) -> None:
+    """Raise UsageError unless `init` is of the recipe's network, input and classes, and float for the FP32 phase."""
+    if phase == "fp32" and parent.kind != "fp32":
+        raise UsageError(f"{init}: a {parent.kind} checkpoint; fp32 training starts from an fp32 one")
     for section in ("model", "preprocess", "classes"):
         theirs, ours = getattr(parent.recipe, section), getattr(recipe, section)
         if theirs != ours:

@@ -141,11 +141,22 @@ def test_a_wrong_start_is_refused(tmp_path: Path, recipe: Recipe, squares: Data)
     with pytest.raises(UsageError, match="needs the fp32 checkpoint"):
         train(recipe, tmp_path / "a", phase="qat", **data)
     fp32, qat = train_both(recipe, tmp_path / "b", **data)
-    with pytest.raises(UsageError, match="a qat checkpoint; training starts from an fp32 one"):
-        train(recipe, tmp_path / "c", phase="qat", init=qat.checkpoint, **data)
+    with pytest.raises(UsageError, match="a qat checkpoint; fp32 training starts from an fp32 one"):
+        train(recipe, tmp_path / "c", phase="fp32", init=qat.checkpoint, **data)
     wider = recipe.model_copy(update={"model": recipe.model.model_copy(update={"width": 0.5})})
     with pytest.raises(UsageError, match=r"its \[model\]"):
         train(wider, tmp_path / "d", phase="qat", init=fp32.checkpoint, **data)
+
+
+def test_qat_goes_on_from_a_quantized_checkpoint(tmp_path: Path, recipe: Recipe, squares: Data) -> None:
+    data = {"train_data": squares[0], "val_data": squares[1]}
+    recipe = with_train(recipe, stages=(), epochs=1)
+    _, first = train_both(recipe, tmp_path / "a", **data)
+    second = train(recipe, tmp_path / "b", phase="qat", init=first.checkpoint, **data)
+    before, after = load_checkpoint(first.checkpoint), load_checkpoint(second.checkpoint)
+    assert after.info.parent_sha256 == before.sha256
+    assert after.info.calibration_sha256 == before.info.calibration_sha256
+    assert second.metrics["val_dice"] >= first.metrics["val_dice"], "the start is kept unless training beats it"
 
 
 def test_data_that_does_not_fit_is_refused(tmp_path: Path, recipe: Recipe, squares: Data, squares3: Data) -> None:
