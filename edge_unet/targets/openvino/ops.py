@@ -23,8 +23,8 @@ BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 """Elementwise ops that the plugin fuses into the conv in front of them."""
 
 THIN = 8
-"""Up to this many channels a linear x2 Resize is faster as two matrix products (1 channel, 128 to 256: 0.25 ms
-against 1.8 ms of Interpolate on one AVX512-VNNI core; equal near 16 channels)."""
+"""Up to this many channels a linear x2 Resize is faster as two matrix products (128 to 256 on one AVX512-VNNI core:
+1 channel 0.17 ms against 1.7 ms of Interpolate, 8 channels 1.6 against 2.5)."""
 
 
 def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as the op
@@ -188,10 +188,7 @@ def Resize(node: Node, ir: IrGraph) -> None:  # noqa: N802
         )
     height, width = ir.graph.shapes[node.output][2:]
     if mode == "linear" and _is_half_pixel_twice(node, ir) and ir.graph.shapes[node.output][1] <= THIN:
-        x = ir.value(node.inputs[0], node)
-        rows, columns = doubling(height // 2), doubling(width // 2).T
-        wide = ir.ops.matmul(x, ir.ops.constant(np.ascontiguousarray(columns)), False, False)  # (N, C, H, 2W)
-        ir.put(node, ir.ops.matmul(ir.ops.constant(rows), wide, False, False))  # (N, C, 2H, 2W)
+        _linear_twice(node, ir)
         return
     made = ir.ops.interpolate(
         ir.value(node.inputs[0], node),
@@ -213,11 +210,28 @@ def _is_half_pixel_twice(node: Node, ir: IrGraph) -> bool:
     return doubled and half_pixel in ("half_pixel", "pytorch_half_pixel")
 
 
-def doubling(size: int) -> NDArray[np.float32]:
-    """(2 size, size) matrix of half-pixel linear x2: 3/4 of the own pixel, 1/4 of the nearer neighbour, edges repeated.
+def _linear_twice(node: Node, ir: IrGraph) -> None:
+    """Columns, then rows, as matrix products; rows in blocks that share one small matrix.
 
     On int8 codes times a scale of 11 bits every product and sum is exact in float32, in any order.
     """
+    channels, height, width = ir.graph.shapes[node.inputs[0]][1:]
+    x = ir.value(node.inputs[0], node)
+    columns = np.ascontiguousarray(doubling(width).T)  # (W, 2W)
+    wide = ir.ops.matmul(x, ir.ops.constant(columns), False, False)  # (1, C, H, 2W)
+    block = max(size for size in range(1, 17) if height % size == 0)
+    reach = np.arange(-1, block + 1)  # a block and the row on either side, edges repeated
+    places = np.clip(np.arange(0, height, block)[:, None] + reach, 0, height - 1).astype(np.int64)
+    blocks = ir.ops.gather(wide, ir.ops.constant(places), ir.ops.constant(np.int64(2)))  # (1, C, H/b, b+2, 2W)
+    inner = doubling(block + 2)[2:-2]  # (2b, b+2)
+    tall = ir.ops.matmul(ir.ops.constant(np.ascontiguousarray(inner)), blocks, False, False)  # (1, C, H/b, 2b, 2W)
+    shape = np.array([1, channels, 2 * height, 2 * width], np.int64)
+    ir.put(node, ir.ops.reshape(tall, shape, False))  # (1, C, 2H, 2W)
+
+
+def doubling(size: int) -> NDArray[np.float32]:
+    """(2 size, size) matrix of half-pixel linear x2: 3/4 of the own pixel, 1/4 of the nearer neighbour, edges
+    repeated."""
     place = np.arange(2 * size)
     own = place // 2
     neighbour = np.clip(own + 2 * (place % 2) - 1, 0, size - 1)

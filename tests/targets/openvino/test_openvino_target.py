@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx.reference
 import openvino as ov
 import pytest
 from numpy.typing import NDArray
