@@ -22,6 +22,11 @@ FOLDER = "model"
 XML = "model.xml"
 BIN = "model.bin"
 PRECISIONS = (Precision.INT8, Precision.FP32)
+NOTES = (
+    "FakeQuantize ranges -128 s .. 127 s: 256 levels of the canonical int8 grid",
+    "the final linear Resize is computed in float between its Q/DQ, as matrix products where it has few channels",
+    "a PReLU of slope 1 behind a conv's quantizer keeps its rounding where an elementwise op follows",
+)
 
 
 def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
@@ -46,12 +51,11 @@ def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
     outputs = tuple(
         TensorSpec(name=name, shape=graph.shapes[name], dtype="float32", layout="NCHW") for name in graph.outputs
     )
-    notes = ("FakeQuantize ranges -128 s .. 127 s: 256 levels of the canonical int8 grid",)
     return Artifact(
         path=FOLDER, sha256=sha256_of(folder), bytes=bytes_of(folder), target="cpu", precision=precision,
         inputs=(spec,), outputs=outputs, toolchain={"openvino": ov.__version__},
         parent_sha256=sha256_of(canonical),
-        notes=notes if precision is Precision.INT8 else ("the canonical graph without its Q/DQ",),
+        notes=NOTES if precision is Precision.INT8 else ("the canonical graph without its Q/DQ",),
     )  # fmt: skip
 
 

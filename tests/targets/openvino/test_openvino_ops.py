@@ -1,0 +1,132 @@
+"""Each op of the table on its own, in float, against onnx's reference evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx.reference
+import openvino as ov
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_unet.canonical import view_graph
+from edge_unet.core.errors import GraphError
+from edge_unet.targets.openvino.ir import IrGraph
+from edge_unet.targets.openvino.ops import OPS, lower_node
+
+RNG = np.random.default_rng(0)
+Constants = dict[str, NDArray[Any]]
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    return RNG.normal(0, 1, shape).astype(np.float32)
+
+
+def ints(*values: int) -> NDArray[np.int64]:
+    return np.array(values, np.int64)
+
+
+# op, constant inputs after x (None = left out), attributes, shape of x
+CASES: list[tuple[str, list[NDArray[Any] | None], dict[str, Any], tuple[int, ...]]] = [
+    ("Conv", [floats(6, 4, 3, 3), floats(6)], {"pads": [0, 1, 1, 0], "strides": [2, 1]}, (1, 4, 9, 8)),
+    ("Conv", [floats(8, 2, 3, 3)], {"group": 2, "dilations": [2, 2]}, (1, 4, 9, 8)),
+    ("ConvTranspose", [floats(4, 3, 2, 2), floats(3)], {"strides": [2, 2]}, (1, 4, 5, 6)),
+    ("ConvTranspose", [floats(4, 3, 4, 4)], {"strides": [2, 2], "pads": [1, 1, 1, 1]}, (1, 4, 5, 6)),
+    ("Clip", [np.float32(-0.5), np.float32(0.25)], {}, (1, 2, 3, 4)),
+    ("Clip", [None, np.float32(0.25)], {}, (1, 2, 3, 4)),
+    ("Relu", [], {}, (1, 2, 3, 4)),
+    ("Concat", [floats(1, 3, 4, 4)], {"axis": 1}, (1, 2, 4, 4)),
+    ("MaxPool", [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, (1, 2, 8, 8)),
+    ("AveragePool", [], {"kernel_shape": [2, 2], "strides": [2, 2]}, (1, 2, 8, 6)),
+    ("AveragePool", [], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}, (1, 2, 5, 6)),
+    ("GlobalAveragePool", [], {}, (1, 3, 5, 6)),
+    ("ReduceMean", [ints(2)], {"keepdims": 0}, (1, 3, 5, 6)),
+    ("Pad", [ints(0, 0, 1, 2, 0, 0, 0, 1), np.float32(0.5)], {}, (1, 2, 4, 5)),
+    ("Pad", [ints(0, 0, 1, 2, 0, 0, 0, 1)], {"mode": "edge"}, (1, 2, 4, 5)),
+    ("Slice", [ints(1), ints(7), ints(2), ints(2)], {}, (1, 2, 8, 4)),
+    ("Transpose", [], {"perm": [0, 2, 3, 1]}, (1, 2, 4, 5)),
+    ("Reshape", [ints(1, 4, 10)], {}, (1, 2, 4, 5)),
+    ("Flatten", [], {}, (1, 2, 4, 5)),
+    ("Unsqueeze", [ints(1)], {}, (1, 2, 4)),
+    ("Squeeze", [ints(0)], {}, (1, 2, 4)),
+    ("Identity", [], {}, (1, 2, 4)),
+    ("Sigmoid", [], {}, (1, 2, 4)),
+    ("Tanh", [], {}, (1, 2, 4)),
+    ("HardSwish", [], {}, (1, 2, 4)),
+    ("HardSigmoid", [], {"alpha": 1 / 6, "beta": 0.5}, (1, 2, 4)),
+    ("Softmax", [], {"axis": 1}, (1, 5, 4)),
+    ("MatMul", [floats(4, 6)], {}, (1, 3, 4)),
+    ("LayerNormalization", [floats(4), floats(4)], {"axis": -1}, (1, 3, 4)),
+    ("Add", [floats(1, 2, 1, 1)], {}, (1, 2, 4, 5)),
+    ("Sub", [floats(1, 2, 1, 1)], {}, (1, 2, 4, 5)),
+    ("Mul", [floats(1, 2, 1, 1)], {}, (1, 2, 4, 5)),
+    ("Div", [np.float32(3)], {}, (1, 2, 4, 5)),
+]
+
+
+def one_node(op: str, rest: list[NDArray[Any] | None], attributes: dict[str, Any], shape: tuple[int, ...]) -> Any:
+    constants: Constants = {f"c{n}": np.asarray(value) for n, value in enumerate(rest) if value is not None}
+    inputs = ["x", *(f"c{n}" if value is not None else "" for n, value in enumerate(rest))]
+    graph = helper.make_graph(
+        [helper.make_node(op, inputs, ["y"], "node", **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def lowered(model: onnx.ModelProto) -> Any:
+    graph = view_graph(model)
+    ir = IrGraph(graph, frame_input=False)
+    for node in graph.nodes:
+        lower_node(node, ir)
+    return ir.finish()
+
+
+@pytest.mark.parametrize(("op", "rest", "attributes", "shape"), CASES, ids=[f"{n}-{c[0]}" for n, c in enumerate(CASES)])
+def test_one_op(op: str, rest: list[NDArray[Any] | None], attributes: dict[str, Any], shape: tuple[int, ...]) -> None:
+    model = one_node(op, rest, attributes, shape)
+    x = floats(*shape)
+    expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
+    compiled = ov.Core().compile_model(lowered(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result = compiled(x)[0]
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "place", "channels"),
+    [
+        ("nearest", "asymmetric", 3),
+        ("linear", "half_pixel", 3),
+        ("linear", "half_pixel", 12),
+        ("linear", "pytorch_half_pixel", 1),
+    ],
+)
+def test_resize(mode: str, place: str, channels: int) -> None:
+    attributes = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": "floor"}
+    scales = np.array([1, 1, 2, 2], np.float32)
+    for height, width in ((4, 6), (17, 5), (32, 48)):
+        model = one_node("Resize", [None, scales], attributes, (1, channels, height, width))
+        x = floats(1, channels, height, width)
+        expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
+        result = ov.Core().compile_model(lowered(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0]
+        np.testing.assert_allclose(result, expected, atol=2e-5)
+
+
+def test_every_op_of_the_table_is_tested() -> None:
+    elsewhere = {"QuantizeLinear", "DequantizeLinear", "Resize", "Sqrt"}
+    assert set(OPS) == {case[0] for case in CASES} | elsewhere
+
+
+def test_what_runtimes_disagree_about_is_refused() -> None:
+    scales = np.array([1, 1, 2, 2], np.float32)
+    corners = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    with pytest.raises(GraphError, match=r"'node' \(Resize\).*align_corners"):
+        lowered(one_node("Resize", [None, scales], corners, (1, 2, 4, 4)))
+    with pytest.raises(GraphError, match=r"'node' \(Conv\).*auto_pad"):
+        lowered(one_node("Conv", [floats(2, 2, 3, 3)], {"auto_pad": "SAME_UPPER"}, (1, 2, 8, 8)))
