@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_unet.core.recipe import Recipe
+from edge_unet.core.errors import UsageError
+from edge_unet.core.recipe import DataSpec, Recipe
 from edge_unet.core.spec import ClassSpec, PreprocessSpec
 
 SCENES = 32
@@ -34,9 +35,11 @@ def frames_from(
     from edge_unet.data.cache import load_resized
     from edge_unet.data.open import open_data
 
-    recipe = Recipe(preprocess=preprocess, classes=classes)
     if data is None:
         return scenes(preprocess, classes, limit or SCENES)
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such folder; expected one with images/ and masks/, or val/ with both")
+    recipe = Recipe(preprocess=preprocess, classes=classes, data=DataSpec(train=(str(data.resolve()),)))
     dataset = open_data(recipe, "val", data)
     frames, truths = load_resized(dataset, preprocess)
     return FrameSet(frames[:limit], truths[:limit], dataset.name, dataset.sha256)

@@ -138,6 +138,11 @@ class FakeQuant(nn.Module):
         self.register_buffer("zero_point", torch.tensor(zero_point, dtype=dtype))
 
     @property
+    def active(self) -> bool:
+        """Whether forward rounds: switched on and not only watching."""
+        return self.enabled and self.observer is None
+
+    @property
     def symmetric(self) -> bool:
         """Whether the codes are signed with zero point 0."""
         return self.code_min < 0

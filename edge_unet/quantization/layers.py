@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from edge_unet.core.errors import GraphError
 from edge_unet.graph.frozen import FrozenConv
-from edge_unet.quantization.fake_quant import weight_quant
+from edge_unet.quantization.fake_quant import FakeQuant, weight_quant
 
 
 class QuantConv(nn.Module):
@@ -31,10 +31,27 @@ class QuantConv(nn.Module):
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.bias = nn.Parameter(bias)
         self.weight_quant = weight_quant(self.weight, axis=1 if self.transposed else 0)
+        # The quantizer in front, which belongs to the graph: a tuple keeps it out of this module's own children.
+        self.fed_by: tuple[FakeQuant, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, cin, H, W) -> (N, cout, H', W')."""
-        return self.convolve(x, self.weight_quant(self.weight), self.bias)
+        return self.convolve(x, self.weight_quant(self.weight), self.grid_bias())
+
+    def grid_bias(self) -> Tensor:
+        """The bias on the int32 grid of the accumulator, step input scale * weight scale; straight-through.
+
+        Integer kernels hold the bias there. Left in float, it differs from theirs by up to half a step, and about one
+        activation in a thousand lands on another code.
+        """
+        bias: Tensor = self.bias
+        source = self.fed_by[0] if self.fed_by else None
+        if source is None or not source.active or not self.weight_quant.active:
+            return bias
+        with torch.no_grad():
+            step = source.scale * self.weight_quant.scale
+            snapped = (bias / step).round_() * step
+        return snapped + (bias - bias.detach())
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The float convolution with given weights."""
@@ -47,5 +64,5 @@ class QuantConv(nn.Module):
     def frozen(self) -> nn.Module:
         """The constant twin for export."""
         quant = self.weight_quant
-        codes, bias = quant.codes(self.weight.detach()), self.bias.detach().clone()
+        codes, bias = quant.codes(self.weight.detach()), self.grid_bias().detach().clone()
         return FrozenConv(codes, quant.scale.clone(), bias, int(quant.axis or 0), self.convolve)

@@ -6,7 +6,7 @@ from torch import fx, nn
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import Recipe
-from edge_unet.quantization.fake_quant import INPUT_SCALE, LOGIT_SCALE, activation_quant
+from edge_unet.quantization.fake_quant import INPUT_SCALE, LOGIT_SCALE, FakeQuant, activation_quant
 from edge_unet.quantization.fold import trace_folded
 from edge_unet.quantization.layers import QuantConv
 from edge_unet.quantization.sharing import Group, plan_groups
@@ -32,10 +32,30 @@ def prepare(net: nn.Module, recipe: Recipe) -> fx.GraphModule:
             traced.add_submodule(name, QuantConv(module, name))
     for group in groups:
         _insert(traced, group, recipe)
+    _tell_convolutions_their_input(traced)
     traced.recompile()
     # New buffers are made on the CPU; a network that is already on its device stays there.
     device = next((p.device for p in net.parameters()), None)
     return traced if device is None else traced.to(device)
+
+
+def _tell_convolutions_their_input(net: fx.GraphModule) -> None:
+    """Give each convolution the quantizer it reads from: the bias lies on the grid of the two scales' product.
+
+    One that reads a float tensor, or is called on several grids, keeps its bias in float.
+    """
+    modules = dict(net.named_modules())
+    sources: dict[str, set[FakeQuant | None]] = {}
+    for node in net.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], QuantConv):
+            made = node.args[0]
+            found = modules.get(str(made.target)) if made.op == "call_module" else None
+            sources.setdefault(node.target, set()).add(found if isinstance(found, FakeQuant) else None)
+    for name, found_set in sources.items():
+        (source, *others) = found_set
+        convolution = modules[name]
+        if source is not None and not others and isinstance(convolution, QuantConv):
+            convolution.fed_by = (source,)
 
 
 def _insert(net: fx.GraphModule, group: Group, recipe: Recipe) -> None:
