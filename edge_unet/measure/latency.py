@@ -20,8 +20,8 @@ from edge_unet.core.protocols import Session
 from edge_unet.core.report import STAGES, Schedule, StageTime, percentile_ns
 from edge_unet.core.spec import ClassSpec, PreprocessSpec, feed_from_pixels, logits_from_output, mask_from_logits
 from edge_unet.frames import resize_frame, restore_mask
+from edge_unet.frames.overlay import draw_overlay
 from edge_unet.measure.masks import feeds_of
-from edge_unet.measure.overlay import draw_overlay
 
 Clock = Callable[[], int]
 

@@ -9,23 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.spec import ClassSpec
+from edge_unet.frames.overlay import draw_overlay
 
 
 def draw_mask(
     frame: NDArray[np.uint8], mask: NDArray[np.uint8], classes: ClassSpec, alpha: float = 0.45
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB frame and (H, W) class ids -> (H, W, 3) RGB. Background and ignored pixels stay as they are."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(classes.palette)] = classes.palette
-    shown = (mask > 0) & (mask < len(classes.palette))
-    picture = frame.copy()
-    if not shown.any():
-        return picture
-    colours = table[mask]  # (H, W, 3)
-    mixed = cv2.addWeighted(frame, 1 - alpha, colours, alpha, 0)
-    picture[shown] = mixed[shown]
-    for value in np.unique(mask[shown]):
-        outline, _ = cv2.findContours((mask == value).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    picture = draw_overlay(frame, mask, classes, alpha=alpha)
+    for value in range(1, min(len(classes.palette), int(mask.max(initial=0)) + 1)):
+        outline, _ = cv2.findContours(cv2.compare(mask, value, cv2.CMP_EQ), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         colour = tuple(int(c) for c in classes.palette[value])
         cv2.drawContours(picture, outline, -1, colour, max(1, frame.shape[0] // 300), cv2.LINE_AA)
     return picture

@@ -27,7 +27,7 @@ from edge_unet.core.report import (
     VerifyResult,
 )  # fmt: skip
 from edge_unet.core.spec import ClassSpec, Precision, PreprocessSpec
-from edge_unet.measure.overlay import draw_overlay
+from edge_unet.frames.overlay import draw_overlay
 from edge_unet.measure.report import charts, make_picture, render_html, render_markdown, view
 from edge_unet.measure.report.wording import SPACE, Names, milliseconds, score, share
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_unet.core.errors import DataError
 from edge_unet.core.report import Picture
 from edge_unet.core.spec import ClassSpec, PreprocessSpec
-from edge_unet.measure.overlay import draw_overlay, frame_as_rgb
+from edge_unet.frames.overlay import draw_overlay, frame_as_rgb
 
 
 def make_picture(
