@@ -26,6 +26,8 @@ class Metadata(Frozen):
     classes: ClassSpec
     scheme: QuantScheme
     kind: Literal["ptq", "qat"]
+    scene: Literal["endoscopy", "lanes"] = "endoscopy"
+    """Which procedural scenes stand in for the model's pictures where there is no data: golden frames, demo."""
     metrics: Mapping[str, float] = Field(default_factory=dict)
     seed: int = 0
     licence: str = "unspecified: the weights carry the licence of their training data"

@@ -40,6 +40,8 @@ class Manifest(Frozen):
     preprocess: PreprocessSpec
     classes: ClassSpec
     scheme: QuantScheme
+    scene: Literal["endoscopy", "lanes"] = "endoscopy"
+    """Which procedural scenes the golden frames are."""
     census: Census
     golden: tuple[GoldenFrame, ...]
     licence: str

@@ -113,6 +113,8 @@ def _metadata(info: CheckpointInfo, checkpoint_sha256: str | None) -> Metadata:
         classes=recipe.classes,
         scheme=recipe.quantize.scheme,
         kind=info.kind,
+        scene=recipe.data.scene,
+        licence=recipe.licence,
         metrics=info.metrics,
         seed=recipe.seed,
         checkpoint_sha256=checkpoint_sha256,

@@ -37,8 +37,8 @@ def bench(
     """
     bundles = [open_bundle(path) for path in paths]
     with _candidates(bundles, say) as candidates:
-        preprocess, classes = bundles[0].manifest.preprocess, bundles[0].manifest.classes
-        frame = scenes(preprocess, classes, 2).frames[0]
+        first = bundles[0].manifest
+        frame = scenes(first.preprocess, first.scene, 1).frames[0]
         say(f"timing {', '.join(c.label for c in candidates)} on {threads} thread(s)")
         report = measure(candidates, frame, schedule=RAPID if rapid else FULL, threads=threads)
     report = report.model_copy(update={"created": datetime.now(timezone.utc).isoformat(timespec="seconds")})

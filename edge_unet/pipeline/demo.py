@@ -42,7 +42,7 @@ def demo(
     exported = export(model, resolve_targets("all"), out / "bundles", say=say)
     bundles = {b.manifest.artifact.target: b.folder for b in exported}
     first = open_bundle(bundles["cpu"]).manifest
-    frames = frames_from(data, first.preprocess, first.classes, VERIFY_IMAGES)
+    frames = frames_from(data, first.preprocess, first.classes, VERIFY_IMAGES, first.scene)
     verified = [verify(folder, frames=frames, say=say) for folder in bundles.values()]
     evaluated: list[EvaluateResult] = []
     if frames.truths is not None and data is not None:

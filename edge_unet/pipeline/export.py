@@ -98,7 +98,7 @@ def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path) -> tuple[
     """Write golden frames (procedural scenes) and the masks the reference gives for them."""
     folder.mkdir()
     metadata = graph.metadata
-    frames = scenes(metadata.preprocess, metadata.classes, GOLDEN).frames
+    frames = scenes(metadata.preprocess, metadata.scene, GOLDEN).frames
     entries = []
     with open_reference(canonical) as reference:
         predict = predictor(reference, metadata.preprocess)
@@ -135,6 +135,7 @@ def _fill(
         preprocess=metadata.preprocess,
         classes=metadata.classes,
         scheme=metadata.scheme,
+        scene=metadata.scene,
         census=census,
         golden=entries,
         licence=metadata.licence,

@@ -16,6 +16,7 @@ from edge_unet.core.spec import ClassSpec, PreprocessSpec
 SCENES = 32
 GOLDEN = 4
 GOLDEN_SEED = 20260
+Scene = Literal["endoscopy", "lanes"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,18 @@ class FrameSet:
 
 
 def frames_from(
-    data: Path | None, preprocess: PreprocessSpec, classes: ClassSpec, limit: int | None = None
+    data: Path | None,
+    preprocess: PreprocessSpec,
+    classes: ClassSpec,
+    limit: int | None = None,
+    scene: Scene = "endoscopy",
 ) -> FrameSet:
     """The val split of `data`, or 32 procedural scenes. Raises DataError naming every bad file."""
     from edge_unet.data.cache import load_resized
     from edge_unet.data.open import open_data
 
     if data is None:
-        return scenes(preprocess, classes, limit or SCENES)
+        return scenes(preprocess, scene, limit or SCENES)
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; expected one with images/ and masks/, or val/ with both")
     recipe = Recipe(preprocess=preprocess, classes=classes, data=DataSpec(train=(str(data.resolve()),)))
@@ -45,18 +50,11 @@ def frames_from(
     return FrameSet(frames[:limit], truths[:limit], dataset.name, dataset.sha256)
 
 
-def scenes(preprocess: PreprocessSpec, classes: ClassSpec, count: int, seed: int = GOLDEN_SEED) -> FrameSet:
-    """Half endoscopy-like, half lane-like procedural scenes, seeded. They have no truths for a user's classes."""
+def scenes(preprocess: PreprocessSpec, kind: Scene, count: int, seed: int = GOLDEN_SEED) -> FrameSet:
+    """Procedural scenes, seeded. Their masks are of the scenes' own classes, so there are no truths."""
     from edge_unet.data.cache import load_resized
     from edge_unet.data.scenes import SceneDataset
 
-    halves = []
-    digests = []
-    parts: tuple[tuple[Literal["endoscopy", "lanes"], int], ...]
-    parts = (("endoscopy", count - count // 2), ("lanes", count // 2))
-    for kind, number in parts:
-        if number:
-            dataset = SceneDataset(kind, number, seed, preprocess.height, preprocess.width)
-            halves.append(load_resized(dataset, preprocess)[0])
-            digests.append(dataset.sha256)
-    return FrameSet(np.concatenate(halves), None, f"{count} procedural scenes, seed {seed}", "+".join(digests))
+    dataset = SceneDataset(kind, count, seed, preprocess.height, preprocess.width, color_order=preprocess.color_order)
+    name = f"{count} procedural {kind} scenes, seed {seed}"
+    return FrameSet(load_resized(dataset, preprocess)[0], None, name, dataset.sha256)

@@ -30,7 +30,7 @@ def verify(
     bundle = open_bundle(path)
     manifest = bundle.manifest
     target = lookup(TARGETS, manifest.artifact.target, "target")
-    chosen = frames or frames_from(data, manifest.preprocess, manifest.classes)
+    chosen = frames or frames_from(data, manifest.preprocess, manifest.classes, scene=manifest.scene)
     with open_reference(bundle.canonical) as reference:
         result = verify_bundle(bundle, target, reference, chosen.frames, chosen.truths, layers=layers, threads=threads)
     _tell(result, chosen, say)
