@@ -204,6 +204,7 @@ class VerifyResult(Subject):
 
     reference: str
     images: int
+    artifact_bytes: int | None = None
     gate: float
     agreement: float
     """Share of pixels with the reference's class, mean over images, near-zero pixels taken out."""
@@ -272,8 +273,10 @@ class EvaluateResult(Frozen):
     images: int
     boundary_f1: float | None = None
     boundary_tolerance_px: int | None = None
+    data: str | None = None
+    """Which images; their masks' boundary and difficulty are part of the figure."""
     subject: Subject | None = None
-    """None where the masks came from no artifact (a checkpoint, a function)."""
+    """None where the masks came from a function. A checkpoint is a subject with target 'checkpoint'."""
 
     def row(self) -> dict[str, Any]:
         """The body of `evaluate --json`."""

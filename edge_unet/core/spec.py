@@ -42,7 +42,8 @@ class QuantScheme(str, Enum):
 class TensorSpec(Frozen):
     """One input or output of an artifact.
 
-    `scale` and `zero_point` are set where the tensor is an integer tensor: real = (q - zero_point) * scale.
+    `scale` and `zero_point` are set where the tensor is an integer tensor: real = (q - zero_point) * scale. On a float
+    output they mean that the artifact leaves the last rounding to the host: the reader puts values on that int8 grid.
     """
 
     name: str
@@ -129,8 +130,11 @@ def feed_from_pixels(pixels: NDArray[np.uint8], spec: TensorSpec, preprocess: Pr
 
 
 def logits_from_output(output: NDArray[Any], spec: TensorSpec) -> NDArray[np.float32]:
-    """The raw array of output `spec` -> (N, C, H, W) float32 logits."""
-    if spec.scale is not None and spec.zero_point is not None:
+    """The raw array of output `spec` -> (N, C, H, W) float32 logits, on the spec's grid where it has one."""
+    if spec.scale is not None and spec.dtype.startswith("float"):
+        step = np.float32(spec.scale)
+        real = np.clip(np.rint(output.astype(np.float32) / step), -128, 127) * step
+    elif spec.scale is not None and spec.zero_point is not None:
         real = (output.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
     else:
         real = output.astype(np.float32)

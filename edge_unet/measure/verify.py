@@ -161,6 +161,7 @@ def _result(bundle: Bundle, target: Target, seen: _Seen, gate: float, reasons: t
         runtime=seen.runtime,
         bundle=manifest.name,
         artifact_sha256=manifest.artifact.sha256,
+        artifact_bytes=manifest.artifact.bytes,
         on_device=target.executes_here,
         reference=seen.reference,
         images=len(agreement.shares),

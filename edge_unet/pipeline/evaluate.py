@@ -13,7 +13,7 @@ from edge_unet.core.bundle import Bundle, open_bundle
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.registry import lookup
 from edge_unet.core.report import EvaluateResult, Subject
-from edge_unet.core.spec import ClassSpec, PreprocessSpec, mask_from_logits
+from edge_unet.core.spec import ClassSpec, Precision, PreprocessSpec, mask_from_logits
 from edge_unet.measure.masks import predictor
 from edge_unet.measure.quality import evaluate as measure_quality
 from edge_unet.pipeline.frames import FrameSet, frames_from
@@ -37,8 +37,7 @@ def evaluate(
     """
     with ExitStack() as stack:
         if model.suffix == ".safetensors":
-            predict, preprocess, classes = _checkpoint(model)
-            subject = None
+            predict, preprocess, classes, subject = _checkpoint(model)
         else:
             bundle = open_bundle(model)
             predict, subject = _bundle(bundle, threads, stack)
@@ -47,6 +46,7 @@ def evaluate(
         if chosen.truths is None:
             raise UsageError(f"{data}: no masks to compare with")
         result = measure_quality(predict, chosen.frames, chosen.truths, classes, subject=subject)
+    result = result.model_copy(update={"data": chosen.name})
     boundary = f", boundary F1 {result.boundary_f1:.4f}" if result.boundary_f1 is not None else ""
     name = subject.label if subject else model.name
     say(f"{name}: Dice {result.dice:.4f}, IoU {result.iou:.4f}{boundary} over {result.images} images of {chosen.name}")
@@ -69,7 +69,7 @@ def _bundle(bundle: Bundle, threads: int, stack: ExitStack) -> tuple[Predict, Su
     return predictor(session, bundle.manifest.preprocess), subject
 
 
-def _checkpoint(path: Path) -> tuple[Predict, PreprocessSpec, ClassSpec]:
+def _checkpoint(path: Path) -> tuple[Predict, PreprocessSpec, ClassSpec, Subject]:
     """A checkpoint on torch as a function: float networks in float, quantized ones with their fake-quant."""
     require("torch", "train")
     import torch
@@ -87,4 +87,11 @@ def _checkpoint(path: Path) -> tuple[Predict, PreprocessSpec, ClassSpec]:
             logits = net(torch.from_numpy(np.ascontiguousarray(real)))
         return np.asarray(mask_from_logits(logits.numpy())[0])
 
-    return predict, recipe.preprocess, recipe.classes
+    subject = Subject(
+        target="checkpoint",
+        precision=Precision.FP32 if checkpoint.info.kind == "fp32" else Precision.INT8,
+        runtime=f"torch {torch.__version__}",
+        bundle=recipe.name,
+        artifact_sha256=checkpoint.sha256,
+    )
+    return predict, recipe.preprocess, recipe.classes, subject

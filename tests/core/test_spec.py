@@ -57,6 +57,12 @@ def test_integer_logits_become_real_ones_in_nchw() -> None:
     assert mask_from_logits(logits)[0].tolist() == [[0, 0], [0, 1]]
 
 
+def test_float_logits_with_a_grid_are_rounded_by_the_reader() -> None:
+    sink = TensorSpec(name="logits", shape=(1, 1, 1, 4), dtype="float32", layout="NCHW", scale=0.0625, zero_point=0)
+    raw = np.array([0.03, 0.0313, -9.0, 9.0], np.float32).reshape(1, 1, 1, 4)
+    assert logits_from_output(raw, sink).ravel().tolist() == [0.0, 0.0625, -8.0, 7.9375]
+
+
 def test_multiclass_mask_is_argmax_with_the_lower_id_on_ties() -> None:
     logits = np.array([[1, 0], [1, 2], [0, 2]], np.float32).reshape(1, 3, 1, 2)
     assert mask_from_logits(logits)[0].tolist() == [[0, 1]]

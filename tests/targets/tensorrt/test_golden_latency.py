@@ -77,7 +77,7 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path, spec: KitSpec) -> No
 
 def test_pixels_within_half_a_step_are_counted_apart() -> None:
     logits = np.array([[[[0.5, 0.03], [-0.5, -0.04]]]], np.float32)
-    found = golden.compare(logits, np.array([[1, 0], [1, 1]], np.uint8), 1 / 16)
+    found = golden.compare(logits, np.array([[1, 1], [1, 1]], np.uint8), 1 / 16)
     assert (found.pixels, found.differing, found.near) == (4, 3, 1)
     assert found.ratio == pytest.approx(0.5)
 

@@ -71,8 +71,12 @@ def feed(pixels: NDArray[np.uint8], spec: KitSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None])  # (1, C, H, W)
 
 
-def mask_of(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(1, C, H, W) logits -> (H, W) class ids: logit > 0 for one channel, else argmax."""
+def mask_of(logits: NDArray[np.float32], logit_step: float) -> NDArray[np.uint8]:
+    """(1, C, H, W) float logits -> (H, W) class ids: logit > 0 for one channel, else argmax.
+
+    The engine leaves out the canonical graph's last rounding, to int8 codes of `logit_step`; it is done here.
+    """
+    logits = np.clip(np.rint(logits / np.float32(logit_step)), -128, 127)
     if logits.shape[1] == 1:
         return np.asarray(logits[0, 0] > 0, np.uint8)  # (H, W)
     return np.asarray(logits[0].argmax(axis=0), np.uint8)  # (H, W)
@@ -80,7 +84,7 @@ def mask_of(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def compare(logits: NDArray[np.float32], expected: NDArray[np.uint8], logit_step: float) -> Agreement:
     """Count differing pixels. Near: |logit| <= step/2, or the best two classes within one step of each other."""
-    differs = mask_of(logits) != expected
+    differs = mask_of(logits, logit_step) != expected
     if logits.shape[1] == 1:
         near = np.abs(logits[0, 0]) <= logit_step / 2
     else:

@@ -41,7 +41,7 @@ def run(folder: Path, options: argparse.Namespace) -> None:
 
     with Runner(engine, spec, cuda) as runner:
         for path in options.frames:
-            mask = mask_of(runner.infer(feed(frame_pixels(path, spec), spec)))
+            mask = mask_of(runner.infer(feed(frame_pixels(path, spec), spec)), spec.logit_step)
             options.out.mkdir(parents=True, exist_ok=True)
             write_png(options.out / f"{path.stem}.mask.png", mask)
             print(f"{path}: {(mask > 0).mean():.1%} of the pixels are foreground")
