@@ -8,12 +8,33 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from edge_unet import __version__
 from edge_unet.core.errors import AccuracyGateError, EdgeUnetError
 
+
+class _Verbs(TyperGroup):
+    """Runs a verb: a user's mistake is one clear line and an exit code of the design, a bug keeps its traceback.
+
+    Mistakes in the arguments themselves are shown by typer, with exit code 2.
+    """
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """The verb's result; see the class."""
+        try:
+            return super().invoke(ctx)
+        except EdgeUnetError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+
+
 app = typer.Typer(
     name="edge-unet",
+    cls=_Verbs,
     help="U-Net segmentation trained once with quantization in the loop: one set of integers on every runtime.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -68,7 +89,7 @@ def train(
 def quantize(
     checkpoint: Annotated[Path, typer.Argument(help="fp32 .safetensors checkpoint.")],
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")] = Path("ptq.safetensors"),
-    ptq: Annotated[bool, typer.Option("--ptq", help="Post-training quantization (the only mode of this verb).")] = True,
+    ptq: Annotated[bool, typer.Option("--ptq/--no-ptq", help="Post-training quantization.")] = True,
     data: Data = None,
     observer: Annotated[str | None, typer.Option(help="minmax, percentile, entropy or mse.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Calibration set manifest (TOML).")] = None,
@@ -231,20 +252,8 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one clear line and an exit code of the design; a bug keeps its traceback."""
-    import click
-
-    try:
-        app(standalone_mode=False)
-    except EdgeUnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    """Entry point of the command edge-unet."""
+    app()
 
 
 if __name__ == "__main__":
