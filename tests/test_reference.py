@@ -1,0 +1,69 @@
+"""The shipped model on real data: what its card says, on every target. Slow, and skipped where the data is absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_unet.core.bundle import open_bundle
+from edge_unet.models.checkpoint import load_checkpoint
+from edge_unet.pipeline.evaluate import evaluate
+from edge_unet.pipeline.export import export
+from edge_unet.pipeline.frames import FrameSet, frames_from
+from edge_unet.pipeline.reference import reference_card, reference_checkpoint
+from edge_unet.pipeline.verify import verify
+from edge_unet.targets.registry import TARGETS
+
+FRAMES = 40
+INTEGERS = 60  # int8 weight tensors of Mobile U-Net at depth 5
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = export(None, tuple(TARGETS.values()), tmp_path_factory.mktemp("reference"), say=lambda _: None)
+    return {b.manifest.artifact.target: b.folder for b in made}
+
+
+@pytest.fixture(scope="module")
+def frames(shared_data: Path, bundles: dict[str, Path]) -> FrameSet:
+    manifest = open_bundle(bundles["cpu"]).manifest
+    return frames_from(shared_data / "kvasir_seg", manifest.preprocess, manifest.classes, FRAMES)
+
+
+def test_it_is_small_and_says_where_it_comes_from() -> None:
+    path = reference_checkpoint()
+    info = load_checkpoint(path).info
+    assert path.stat().st_size <= 3 * 2**20
+    assert info.kind == "qat"
+    assert info.parent_sha256
+    assert info.data_sha256
+    assert "no commercial use" in info.recipe.licence
+    assert "not a medical device" in reference_card()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_gives_the_same_mask(name: str, bundles: dict[str, Path], frames: FrameSet) -> None:
+    result = verify(bundles[name], frames=frames, say=lambda _: None)
+    assert result.passed, result.reasons
+    assert result.scales_equal
+    assert result.payloads_equal
+    assert result.payloads_compared == INTEGERS
+    assert result.int8_layers >= INTEGERS
+
+
+@pytest.mark.slow
+def test_every_convolution_is_int8_where_the_runtime_tells(bundles: dict[str, Path]) -> None:
+    for name in ("cpu", "onnx"):
+        layers = open_bundle(bundles[name]).manifest.census.layers
+        convolutions = [layer for layer in layers if "conv" in layer.op.lower()]
+        assert len(convolutions) == INTEGERS, name
+        assert {layer.precision for layer in convolutions} == {"int8"}, name
+    assert "1 DELEGATE node" in open_bundle(bundles["android"]).manifest.census.source
+
+
+@pytest.mark.slow
+def test_dice_is_not_below_the_goal(bundles: dict[str, Path], shared_data: Path) -> None:
+    dice = evaluate(bundles["onnx"], shared_data / "kvasir_seg", say=lambda _: None).dice
+    assert dice >= 0.78
