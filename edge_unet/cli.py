@@ -20,7 +20,7 @@ class _Verbs(TyperGroup):
     Mistakes in the arguments themselves are shown by typer, with exit code 2.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # click's Context or typer's own copy of it, by typer's version
         """The verb's result; see the class."""
         try:
             return super().invoke(ctx)

@@ -49,6 +49,9 @@ def build_program(graph: CanonicalGraph, deployment: Deployment, weight_storage:
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil import Function, Program
 
+    # The builder numbers its constants process-wide and starts anew only after a conversion that succeeded: without
+    # this, a lowering after one that was refused would have other names and so other bytes.
+    Builder.name_count.clear()
     build = Build(Builder, graph, Names((graph.input, *graph.outputs)), deployment, weight_storage)
     entry = build.names.mil(graph.input)
     placeholder = Builder.TensorSpec(shape=graph.shapes[graph.input])

@@ -14,7 +14,7 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.onnxruntime import sessions
-from edge_unet.targets.onnxruntime.ops import ZERO_POINT, U8Graph, lower_node
+from edge_unet.targets.onnxruntime.ops import ZERO_POINT, U8Graph, check_op, lower_node
 
 FILE = "model.onnx"
 PRECISIONS = (Precision.INT8, Precision.FP32)
@@ -38,6 +38,8 @@ def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
         raise UsageError(f"the onnx target has no {precision.value}; expected one of int8, fp32")
     version = sessions.runtime_name().split()[1]
     graph = load_graph(canonical)
+    for node in graph.nodes:
+        check_op(node)
     model = u8_model(graph) if precision is Precision.INT8 else strip_qdq(graph)
     path = into / FILE
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -229,9 +229,14 @@ OPS: Mapping[str, Op] = {
 
 def lower_node(node: Node, out: U8Graph) -> None:
     """Lower one node. Raises GraphError for an op that the table lacks."""
+    check_op(node)
+    OPS[node.op](node, out)
+
+
+def check_op(node: Node) -> None:
+    """Raise GraphError for an op that the table lacks."""
     if node.op not in OPS:
         raise GraphError(
             f"node {node.name!r} ({node.op}): the onnx target has no lowering for it; "
             f"known ops: {', '.join(sorted(OPS))}"
         )
-    OPS[node.op](node, out)

@@ -16,7 +16,7 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, canonical_json, sha256_of
 from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.tensorrt.graphs import activation_bytes, fp16_graph, int8_graph
-from edge_unet.targets.tensorrt.rules import RULES_FOR_TENSORRT
+from edge_unet.targets.tensorrt.rules import RULES_FOR_TENSORRT, known_ops
 
 PRECISIONS = (Precision.INT8, Precision.FP16)
 KIT_FOLDER = "jetson"
@@ -68,6 +68,7 @@ def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
     if precision not in PRECISIONS:
         raise UsageError(f"the jetson target has no {precision.value}; expected one of int8, fp16")
     graph = load_graph(canonical)
+    require_rules(graph, {"tensorrt-ops": known_ops}, what=str(canonical))
     models, dropped = {"fp16": fp16_graph(graph)}, None
     if precision is Precision.INT8:
         models["int8"], dropped = int8_graph(graph)
