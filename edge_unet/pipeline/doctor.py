@@ -19,7 +19,6 @@ PACKAGES = {
     "tensorrt": "tensorrt",
     "av": "camera",
     "jinja2": "report",
-    "matplotlib": "report",
 }
 
 
