@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edge_unet.core.artifact import Artifact, Census
-from edge_unet.core.errors import ArtifactError, UsageError
+from edge_unet.core.errors import ArtifactError, UsageError, in_words
 from edge_unet.core.files import canonical_json, sha256_of
 from edge_unet.core.spec import ClassSpec, Frozen, PreprocessSpec, QuantScheme
 
@@ -87,8 +87,8 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        detail = str(error).splitlines()
-        raise ArtifactError(f"{path}: damaged manifest ({'; '.join(detail[:3])}); export the bundle again") from error
+        reason = in_words(error) if isinstance(error, ValidationError) else str(error)
+        raise ArtifactError(f"{path}: damaged manifest ({reason}); export the bundle again") from error
     for name, expected in manifest.files.items():
         file = folder / name
         if not file.exists():

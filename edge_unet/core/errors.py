@@ -18,6 +18,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class EdgeUnetError(Exception):
@@ -64,6 +68,13 @@ class MissingBackendError(EdgeUnetError):
     """A toolchain or runtime is not installed."""
 
     exit_code = 5
+
+
+def in_words(error: ValidationError, most: int = 3) -> str:
+    """What a pydantic validation found, in one line: 'section.key: what is wrong', the first `most` of it."""
+    found = error.errors(include_url=False)
+    lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in found[:most]]
+    return "; ".join([*lines, *([f"and {len(found) - most} more"] if len(found) > most else [])])
 
 
 def require(module: str, extra: str) -> ModuleType:

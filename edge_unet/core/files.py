@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write a file or directory to; rename it to `path` on success.
 
     On failure the temporary is removed and what stood at `path` before is untouched.
-    Raises UsageError where the folder cannot be created or written.
+    Raises UsageError where the folder cannot be created or written, or where a file would take the place of a folder
+    or a folder that of a file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +51,30 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = room / path.name
     try:
         yield temporary
+        _refuse_other_kind(path, folder=temporary.is_dir())
         if path.is_dir() and not path.is_symlink():
             path.rename(room / "replaced")
         os.replace(temporary, path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _refuse_other_kind(path: Path, *, folder: bool) -> None:
+    """A file named as --out must not swallow a folder full of results, nor the other way round."""
+    if path.exists() and path.is_dir() != folder:
+        there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise UsageError(f"cannot write {path}: it is a {there}, and a {new} is to be written; choose another --out")
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError where no file can be written at `path`: asked before long work, so that nothing is lost."""
+    _refuse_other_kind(path, folder=False)
+    with suppress(_NotWanted), written_whole(path):
+        raise _NotWanted
+
+
+class _NotWanted(Exception):  # noqa: N818 - not an error
+    """Leaves written_whole as a failure does: nothing is put at the path."""
 
 
 def write_text(path: Path, text: str) -> None:

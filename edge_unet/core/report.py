@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from edge_unet.core.artifact import Census, Scope
-from edge_unet.core.errors import ArtifactError, UsageError
+from edge_unet.core.errors import ArtifactError, UsageError, in_words
 from edge_unet.core.files import canonical_json, write_text
 from edge_unet.core.spec import Frozen, Precision
 
@@ -341,5 +341,5 @@ def read_report(path: Path) -> BenchReport:
             f"{path}: cannot read the report: {error.strerror}; write one with: edge-unet bench"
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
-        reason = "; ".join(str(error).splitlines()[:4])
+        reason = in_words(error) if isinstance(error, ValidationError) else str(error)
         raise ArtifactError(f"{path}: damaged report ({reason}); run edge-unet bench again") from error

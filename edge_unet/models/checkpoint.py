@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edge_unet.core.errors import ArtifactError, UsageError
+from edge_unet.core.errors import ArtifactError, UsageError, in_words
 from edge_unet.core.files import sha256_of, written_whole
 from edge_unet.core.recipe import Recipe
 from edge_unet.core.spec import Frozen
@@ -66,6 +66,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except KeyError as error:
         raise ArtifactError(f"{path}: no {KEY!r} entry in the header; it was not written by edge-unet") from error
     except (SafetensorError, OSError, ValidationError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: damaged checkpoint ({first_line}); restore it or train again") from error
+        reason = in_words(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: damaged checkpoint ({reason}); restore it or train again") from error
     return Checkpoint(info, state, sha256_of(path))

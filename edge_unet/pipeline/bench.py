@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_unet.core.bundle import Bundle, open_bundle
 from edge_unet.core.errors import EdgeUnetError
+from edge_unet.core.files import require_writable
 from edge_unet.core.registry import lookup
 from edge_unet.core.report import FULL, RAPID, BenchReport, write_report
 from edge_unet.core.spec import Precision
@@ -33,9 +34,11 @@ def bench(
 ) -> BenchReport:
     """Time every bundle with its FP32 twin (and bf16 where the CPU has it) and ONNX Runtime FP32; write `out`.
 
-    The twins are the same graph with Q/DQ removed. Raises UsageError or ArtifactError for a bad bundle.
+    The twins are the same graph with Q/DQ removed. Raises UsageError or ArtifactError for a bad bundle, and UsageError
+    where `out` cannot be written, before anything is timed.
     """
     bundles = [open_bundle(path) for path in paths]
+    require_writable(out)
     with _candidates(bundles, say) as candidates:
         first = bundles[0].manifest
         frame = scenes(first.preprocess, first.scene, 1).frames[0]

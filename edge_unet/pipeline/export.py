@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_unet.canonical import CanonicalGraph, load_graph
 from edge_unet.core.artifact import Artifact, Census
-from edge_unet.core.bundle import CANONICAL, Bundle, GoldenFrame, Manifest, open_bundle, write_manifest
+from edge_unet.core.bundle import CANONICAL, MANIFEST, Bundle, GoldenFrame, Manifest, open_bundle, write_manifest
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.files import sha256_of, written_whole
 from edge_unet.core.protocols import Target
@@ -85,6 +85,7 @@ def export(
         bundles = []
         for target in targets:
             folder = out / f"{graph.metadata.name}-{target.name}-{precision.value}"
+            _require_replaceable(folder)
             with written_whole(folder) as temporary:
                 temporary.mkdir()
                 _fill(temporary, target, precision, canonical, graph, golden, entries, card)
@@ -92,6 +93,12 @@ def export(
             artifact = bundles[-1].manifest.artifact
             say(f"{target.name}: {artifact.bytes / 1024:.0f} KiB {target.format}, {folder}")
     return bundles
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Only a bundle gives way to a bundle."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise UsageError(f"{folder}: holds files but is no bundle (no {MANIFEST}); remove it or choose another --out")
 
 
 def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path) -> tuple[GoldenFrame, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_unet.core.errors import UsageError
-from edge_unet.core.files import bytes_of, sha256_of, written_whole
+from edge_unet.core.files import bytes_of, require_writable, sha256_of, write_text, written_whole
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
@@ -35,6 +35,29 @@ def test_an_unwritable_place_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"), written_whole(tmp_path / "file" / "x") as temporary:
         temporary.write_text("")
+
+
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/kept").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UsageError, match="it is a folder, and a file is to be written"):
+        write_text(tmp_path / "results", "x")
+    with pytest.raises(UsageError, match="it is a file, and a folder"), written_whole(tmp_path / "file") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "results/kept").read_text() == (tmp_path / "file").read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "results"]
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("kept")
+    for name in ("old.json", "new.json"):
+        require_writable(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "kept"
+    for wrong in (tmp_path, tmp_path / "old.json/x"):
+        with pytest.raises(UsageError, match="cannot write"):
+            require_writable(wrong)
 
 
 def test_folder_hash_sees_names_and_contents(tmp_path: Path) -> None:

@@ -103,6 +103,14 @@ def test_a_failed_export_leaves_the_old_bundle(
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_folder_that_is_no_bundle_is_not_replaced(road: Road, tmp_path: Path) -> None:
+    (tmp_path / "discs-onnx-int8").mkdir()
+    (tmp_path / "discs-onnx-int8/notes.txt").write_text("precious")
+    with pytest.raises(UsageError, match="no bundle"):
+        export_onnx(road.ptq, tmp_path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["discs-onnx-int8", "notes.txt"]
+
+
 def test_a_canonical_onnx_is_exported_as_it_stands(bundles: dict[str, Path], tmp_path: Path) -> None:
     source = open_bundle(bundles["cpu"])
     bundle = export_onnx(source.canonical, tmp_path)
