@@ -73,7 +73,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, logs, state.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last saved state in --out.")] = False,
     phase: Annotated[str, typer.Option("--phase", help="both, fp32 or qat.")] = "both",
-    init: Annotated[Path | None, typer.Option("--init", help="fp32 checkpoint to start QAT from.")] = None,
+    init: Annotated[Path | None, typer.Option("--init", help="fp32 checkpoint that the phase starts from.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Override the fp32 epochs.")] = None,
     qat_epochs: Annotated[int | None, typer.Option("--qat-epochs", min=1, help="Override the QAT epochs.")] = None,
     as_json: Json = False,

@@ -51,37 +51,35 @@ def run_training(
 ) -> dict[str, Any]:
     """Train one phase or both; returns the checkpoints and what they scored.
 
-    Raises UsageError for a wrong phase or a QAT phase without a float checkpoint, DataError for bad data.
+    Raises UsageError for a wrong phase, a network that cannot be built or a QAT phase without a float checkpoint,
+    DataError for bad data.
     """
     if phase not in PHASES:
         raise UsageError(f"unknown phase {phase!r}; expected one of {', '.join(PHASES)}")
+    if init is not None and phase == "both":
+        raise UsageError(f"{init}: --init starts one phase; add --phase qat to quantize it, or --phase fp32 to go on")
     require("torch", "train")
+    import torch
+
     from edge_unet.data.open import open_data
-    from edge_unet.training import train, train_both
+    from edge_unet.models import build
+    from edge_unet.training import Phase, TrainResult, train, train_both
 
     recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
+    with torch.device("meta"):
+        build(recipe)  # a network that cannot be built is told before data is read or a folder is made
     train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
+    results: dict[str, TrainResult] = {}
     if phase == "both":
-        results = dict(
-            zip(
-                ("fp32", "qat"),
-                train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume),
-                strict=True,
-            )
-        )
+        fp32, qat = train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume)
+        results = {"fp32": fp32, "qat": qat}
     else:
-        first = init or (out / "fp32.safetensors" if phase == "qat" else None)
-        result = train(
-            recipe,
-            out,
-            train_data=train_data,
-            val_data=val_data,
-            resume=resume,
-            phase="qat" if phase == "qat" else "fp32",
-            init=first,
+        kind: Phase = "qat" if phase == "qat" else "fp32"
+        first = init or (out / "fp32.safetensors" if kind == "qat" else None)
+        results[kind] = train(
+            recipe, out, train_data=train_data, val_data=val_data, resume=resume, phase=kind, init=first
         )
-        results = {phase: result}
     for name, result in results.items():
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")

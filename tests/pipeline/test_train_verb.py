@@ -42,6 +42,8 @@ def test_a_folder_replaces_the_recipes_data(road: Road) -> None:
 def test_wrong_phase_and_a_missing_start(road: Road, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both, fp32, qat"):
         run_training(road.recipe, tmp_path, Overrides(), phase="int8", say=quiet)
+    with pytest.raises(UsageError, match="add --phase qat"):
+        run_training(road.recipe, tmp_path, Overrides(data=road.data), init=road.fp32, say=quiet)
     with pytest.raises(UsageError, match=r"fp32\.safetensors"):
         run_training(road.recipe, tmp_path, Overrides(data=road.data), phase="qat", say=quiet)
 

@@ -38,14 +38,7 @@ def lower(
     Raises GraphError naming the node that cannot be lowered, UsageError on a precision or option that is none,
     MissingBackendError without coremltools. The same input gives the same bytes.
     """
-    if precision not in PRECISIONS:
-        known = ", ".join(p.value for p in PRECISIONS)
-        raise UsageError(f"Core ML: precision {precision.value!r} is not offered; known: {known}")
-    try:
-        deployment, weight_storage = Deployment(deployment), WeightStorage(weight_storage)
-    except ValueError as error:
-        known = ", ".join([*(d.value for d in Deployment), *(w.value for w in WeightStorage)])
-        raise UsageError(f"Core ML: {error}; known options: {known}") from error
+    deployment, weight_storage = _choices(precision, deployment, weight_storage)
     source = load_graph(canonical)
     metadata = source.metadata
     graph = source if precision is Precision.INT8 else view_graph(strip_qdq(source))
@@ -78,6 +71,20 @@ def lower(
         parent_sha256=sha256_of(canonical),
         notes=_notes(precision, deployment, weight_storage),
     )
+
+
+def _choices(
+    precision: Precision, deployment: Deployment | str, weight_storage: WeightStorage | str
+) -> tuple[Deployment, WeightStorage]:
+    """The options as values. Raises UsageError naming what is offered."""
+    if precision not in PRECISIONS:
+        known = ", ".join(p.value for p in PRECISIONS)
+        raise UsageError(f"Core ML: precision {precision.value!r} is not offered; known: {known}")
+    try:
+        return Deployment(deployment), WeightStorage(weight_storage)
+    except ValueError as error:
+        known = ", ".join([*(d.value for d in Deployment), *(w.value for w in WeightStorage)])
+        raise UsageError(f"Core ML: {error}; known options: {known}") from error
 
 
 def _input_spec(graph: CanonicalGraph, name: str, metadata: Metadata) -> TensorSpec:

@@ -173,6 +173,7 @@ def aligned_builder(flatbuffers: Any) -> Any:
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
         def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803
+            """As the base class does it, but byte buffers start where kernels may read them in place."""
             wide = BUFFER_ALIGNMENT_BYTES if elemSize == 1 else alignment
             return super().StartVector(elemSize, numElems, wide)
 

@@ -1,0 +1,530 @@
+"""The command line as a user meets it: help, JSON, exit codes, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from blocked import run_without
+from onnx import numpy_helper
+from small_road import Road, make_bundles, make_road
+from typer.main import get_command
+
+from edge_unet import __version__
+from edge_unet.cli import app, main
+from edge_unet.core.files import sha256_of
+from edge_unet.core.report import BenchReport, Schedule, write_report
+from edge_unet.measure.environment import read_environment
+from edge_unet.pipeline import bench as bench_module
+
+VERBS = ("train", "quantize", "export", "verify", "evaluate", "bench", "report", "camera", "demo", "models", "doctor")
+RUN_MAIN = "from edge_unet.cli import main\nmain()"
+HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def value(self) -> Any:
+        """The last line of stdout as JSON."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+Call = Callable[..., Outcome]
+
+
+def edge_unet(*arguments: str | Path, cwd: Path | None = None) -> Outcome:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "edge_unet.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """The command in this process, in an empty folder: quicker, and a bug's exception fails the test as itself."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["edge-unet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+    return make_road(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_bundles(tmp_path_factory.getbasetemp())
+
+
+def wrong_scale(bundle: Path, folder: Path) -> Path:
+    """A copy of an onnx bundle with one activation scale changed, and every hash in its manifest made to fit."""
+    shutil.copytree(bundle, folder)
+    model = onnx.load(folder / "model.onnx")
+    middle = [node for node in model.graph.node if node.op_type == "QuantizeLinear"][2]
+    scale = next(i for i in model.graph.initializer if i.name == middle.input[1])
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    onnx.save(model, folder / "model.onnx")
+    fix_hashes(folder)
+    return folder
+
+
+def fix_hashes(folder: Path) -> None:
+    """Write the hashes of the files as they are now into the manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {name: sha256_of(folder / name) for name in manifest["files"]}
+    manifest["artifact"]["sha256"] = manifest["files"][manifest["artifact"]["path"]]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+class TestHelp:
+    def test_help_is_quick_and_light(self) -> None:
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            done = edge_unet("--help")
+            seconds.append(time.perf_counter() - started)
+            assert done.code == 0
+        assert statistics.median(seconds) < 0.5
+        assert all(verb in done.out for verb in VERBS)
+
+    def test_help_loads_neither_torch_nor_a_toolchain(self) -> None:
+        code = "import atexit, sys\natexit.register(lambda: print('MODULES', *sorted(sys.modules)))\n" + RUN_MAIN
+        done = run_without([], code, "--help")
+        loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()[1:]}
+        assert done.returncode == 0
+        assert "typer" in loaded
+        assert not loaded & {*HEAVY, "numpy"}
+
+    def test_every_verb_and_option_is_documented(self) -> None:
+        commands = get_command(app).commands  # type: ignore[attr-defined]
+        assert tuple(sorted(commands)) == tuple(sorted(VERBS))
+        for name, command in commands.items():
+            assert command.help, name
+            options = {option: p for p in command.params for option in p.opts}
+            assert "--json" in options, name
+            undocumented = [o for o, p in options.items() if p.param_type_name == "option" and not p.help]
+            assert undocumented == [], name
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_each_verb_prints_its_help(self, call: Call, verb: str) -> None:
+        done = call(verb, "--help")
+        assert (done.code, done.err) == (0, "")
+        assert "Usage:" in done.out
+        assert "--json" in done.out
+
+    def test_version(self) -> None:
+        assert edge_unet("--version") == Outcome(0, __version__ + "\n", "")
+
+    def test_no_verb_shows_the_help(self, call: Call) -> None:
+        done = call()
+        assert done.code == 2
+        assert "Commands:" in done.out + done.err
+
+
+class TestJson:
+    def test_export_in_a_process_of_its_own(self, road: Road, tmp_path: Path) -> None:
+        done = edge_unet("export", road.ptq, "--target", "android", "--out", tmp_path, "--json")
+        assert done.code == 0, done.err
+        assert len(done.out.splitlines()) == 1
+        row = done.value
+        assert set(row) == {"bundle", "artifact", "target", "precision", "sha256", "bytes"}
+        assert (row["target"], row["precision"]) == ("android", "int8")
+        assert row["sha256"] == sha256_of(Path(row["artifact"]))
+        assert row["bytes"] == Path(row["artifact"]).stat().st_size
+        assert "android" in done.err
+
+    def test_without_json_progress_is_on_stdout(self, road: Road, call: Call) -> None:
+        done = call("export", road.ptq, "--target", "onnx")
+        assert done.code == 0
+        assert "onnx: " in done.out
+        assert (Path("out/export/discs-onnx-int8") / "manifest.json").is_file()
+
+    def test_verify(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
+        keys = {"agreement", "max_lsb", "scales_equal", "payloads_equal", "int8_layers", "float_layers", "passed"}
+        done = call("verify", bundles["cpu"], "--data", road.data, "--json")
+        assert (done.code, set(done.value)) == (0, keys)
+        assert done.value["passed"] is True
+        assert len(done.out.splitlines()) == 1
+        both = call("verify", bundles["cpu"], bundles["onnx"], "--data", road.data, "--json")
+        assert [set(row) for row in both.value] == [keys, keys]
+
+    def test_evaluate(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
+        for model in (bundles["android"], road.ptq):
+            done = call("evaluate", model, "--data", road.data, "--json")
+            assert done.code == 0
+            assert set(done.value) == {"dice", "iou", "per_class", "images"}
+            assert set(done.value["per_class"]) == {"background", "foreground"}
+            assert done.value["images"] == 8
+            assert done.value["dice"] > 0.9
+
+    def test_bench_then_report(self, bundles: dict[str, Path], call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bench_module, "RAPID", Schedule(warmup_runs=1, warmup_ns=0, runs=3, burst=3))
+        done = call("bench", bundles["onnx"], "--rapid", "--json")
+        assert done.code == 0
+        keys = {"runtime", "precision", "scope", "p50_ns", "p90_ns", "p99_ns", "runs", "peak_rss_bytes"}
+        assert [set(row) for row in done.value] == [keys] * 4
+        assert {(row["precision"], row["scope"]) for row in done.value} == {
+            (precision, scope) for precision in ("int8", "fp32") for scope in ("model", "end_to_end")
+        }
+        for row in done.value:
+            assert 0 < row["p50_ns"] <= row["p90_ns"] <= row["p99_ns"]
+        page = call("report", "out/bench.json", "--json")
+        assert page.code == 0
+        assert {key: Path(path).is_file() for key, path in page.value.items()} == {
+            "html": True, "markdown": True, "json": True,
+        }  # fmt: skip
+
+    def test_quantize(self, road: Road, call: Call) -> None:
+        for flag in ((), ("--ptq",)):
+            done = call("quantize", road.fp32, *flag, "--json")
+            assert done.code == 0
+            assert set(done.value) == {"checkpoint", "sha256", "observer", "images", "data"}
+            assert done.value["sha256"] == sha256_of(Path("ptq.safetensors"))
+
+    def test_train(self, road: Road, call: Call) -> None:
+        arguments = ("--recipe", road.recipe, "--data", road.data, "--out", "run", "--phase", "fp32", "--epochs", "1")
+        done = call("train", *arguments, "--json")
+        assert done.code == 0
+        assert set(done.value) == {"fp32"}
+        assert Path(done.value["fp32"]["checkpoint"]).is_file()
+        assert "val_dice" in done.value["fp32"]["metrics"]
+
+    def test_camera(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
+        pytest.importorskip("av", reason="the camera extra is not installed")
+        source = f"file://{road.data / 'val/images'}"
+        done = call("camera", bundles["onnx"], "--source", source, "--sink", "none", "--frames", "3", "--json")
+        assert done.code == 0
+        assert done.value["frames"] == 3
+        assert set(done.value["stages"]) == {"wait", "preprocess", "infer", "postprocess", "draw", "sink"}
+
+    def test_models_and_doctor(self, call: Call) -> None:
+        models = call("models", "--json")
+        assert {row["name"] for row in models.value} >= {"mobile_unet-0.5", "unet-32"}
+        assert all(set(row) == {"name", "parameters", "macs"} for row in models.value)
+        doctor = call("doctor", "--json")
+        assert {row["name"] for row in doctor.value} >= {"python", "torch", "target cpu", "target jetson"}
+        assert all(set(row) == {"name", "state", "detail"} for row in doctor.value)
+
+
+class TestExitCodes:
+    def test_3_where_verify_fails(self, road: Road, bundles: dict[str, Path], tmp_path: Path) -> None:
+        planted = wrong_scale(bundles["onnx"], tmp_path / "planted")
+        done = edge_unet("verify", planted, "--data", road.data, "--json")
+        assert done.code == 3
+        assert (done.value["passed"], done.value["scales_equal"]) == (False, False)
+        assert done.err.splitlines()[-1].startswith("error: verify failed: ")
+        assert "scale not as in the canonical graph: activation" in done.err
+        assert "Traceback" not in done.err
+
+    def test_one_failure_does_not_hide_the_other_results(
+        self, road: Road, bundles: dict[str, Path], call: Call
+    ) -> None:
+        planted = wrong_scale(bundles["onnx"], Path("planted"))
+        done = call("verify", planted, bundles["onnx"], "--data", road.data, "--json")
+        assert done.code == 3
+        assert [row["passed"] for row in done.value] == [False, True]
+
+    def test_5_where_a_runtime_is_missing(self, bundles: dict[str, Path], road: Road, tmp_path: Path) -> None:
+        done = run_without(["openvino"], RUN_MAIN, "evaluate", str(bundles["cpu"]), "--data", str(road.data))
+        assert done.returncode == 5
+        assert done.stderr.strip().endswith("install it with: pip install 'edge-unet[openvino]'")
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(
+        ("packages", "extra", "arguments"),
+        [
+            (["torch"], "train", ["export", "{ptq}", "--target", "onnx", "--out", "{out}"]),
+            (["torch"], "train", ["train", "--out", "{out}"]),
+            (["torch"], "train", ["quantize", "{fp32}", "--out", "{out}"]),
+            (["torch"], "train", ["models"]),
+            (["coremltools"], "coreml", ["export", "{onnx}", "--target", "ios", "--out", "{out}"]),
+            (["jinja2"], "report", ["report", "{bench}", "--out", "{out}"]),
+        ],
+        ids=lambda value: "-".join(value[:1]) if isinstance(value, list) else value,
+    )
+    def test_5_names_the_extra_and_leaves_nothing(
+        self, packages: list[str], extra: str, arguments: list[str], bundles: dict[str, Path], road: Road,
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        bench = tmp_path / "bench.json"
+        write_report(bench, BenchReport(title="nothing yet", environment=read_environment(threads=1)))
+        places = {
+            "ptq": road.ptq, "fp32": road.fp32, "onnx": bundles["onnx"] / "canonical.onnx", "out": tmp_path / "out",
+            "bench": bench,
+        }  # fmt: skip
+        done = run_without(packages, RUN_MAIN, *(argument.format(**places) for argument in arguments))
+        assert done.returncode == 5, done.stderr
+        assert f"pip install 'edge-unet[{extra}]'" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+        assert not any((tmp_path / "out").rglob("*"))
+
+    def test_bundles_need_no_torch(self, bundles: dict[str, Path], road: Road, tmp_path: Path) -> None:
+        """What a Jetson or a Pi installs: export from ONNX, verify and evaluate without the torch wing."""
+        canonical = str(bundles["onnx"] / "canonical.onnx")
+        for arguments in (
+            ("export", canonical, "--target", "cpu", "--out", str(tmp_path)),
+            ("verify", str(bundles["cpu"])),
+            ("evaluate", str(bundles["android"]), "--data", str(road.data)),
+            ("doctor",),
+        ):
+            done = run_without(["torch", "safetensors", "scipy"], RUN_MAIN, *arguments)
+            assert done.returncode == 0, done.stderr
+
+    def test_130_on_ctrl_c(self, road: Road, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "edge_unet.cli", "train", "--recipe", str(road.recipe), "--data",
+                   str(road.data), "--out", str(tmp_path), "--epochs", "500", "--phase", "fp32"]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+            assert child.stdout is not None
+            said = next(line for line in child.stdout if "epoch " in line)
+            child.send_signal(signal.SIGINT)
+            rest, _ = child.communicate(timeout=60)
+        assert child.returncode == 130
+        assert rest.splitlines()[-1] == "interrupted"
+        assert "Traceback" not in said + rest
+        assert not (tmp_path / "fp32.safetensors").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["nonsense"], "No such command 'nonsense'"),
+            (["export", "--nope"], "No such option: --nope"),
+            (["verify"], "Missing argument"),
+            (["bench", "x", "--threads", "0"], "--threads"),
+            (["camera", "x", "--alpha", "two"], "--alpha"),
+            (["quantize", "x", "--no-ptq"], "edge-unet train --phase qat"),
+        ],
+    )
+    def test_2_for_arguments_typer_refuses(self, arguments: list[str], message: str) -> None:
+        done = edge_unet(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert message in done.err
+        assert "Usage:" in done.err
+        assert "Traceback" not in done.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["export", "--target", "jetsn"], "unknown target 'jetsn'; did you mean 'jetson'?"),
+            (["export", "--precision", "int4"], "unknown precision 'int4'; did you mean 'int8'?"),
+            (
+                ["export", "--target", "jetson", "--precision", "fp32"],
+                "target jetson has no fp32; it offers int8, fp16",
+            ),
+            (["export", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
+            (["export", "nowhere.onnx"], "nowhere.onnx: no such ONNX file"),
+            (["verify", "nowhere"], "nowhere: not a bundle"),
+            (["evaluate", "nowhere", "--data", "."], "nowhere: not a bundle"),
+            (["train", "--data", "nowhere"], "nowhere: no such folder"),
+            (["train", "--phase", "int8"], "unknown phase 'int8'; expected one of both, fp32, qat"),
+            (["train", "--recipe", "nowhere.toml"], "nowhere.toml: cannot read the recipe"),
+            (["quantize", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
+            (["quantize", "x", "--observer", "entropie"], "unknown observer 'entropie'; did you mean 'entropy'?"),
+            (["report", "nowhere.json"], "nowhere.json: cannot read the report"),
+            (["camera", "x", "--source", "file:///nowhere.mp4", "--sink", "none"], "/nowhere.mp4: no such video"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else None,
+    )
+    def test_2_for_a_wrong_wish(self, call: Call, arguments: list[str], message: str) -> None:
+        done = call(*arguments)
+        assert done.code == 2
+        assert len(done.err.strip().splitlines()) == 1
+        assert done.err.startswith(f"error: {message}")
+        assert list(Path.cwd().iterdir()) == []
+
+
+class TestBadInputs:
+    """Each: one clear line that names the file, the right exit code, nothing lost or overwritten."""
+
+    def refused(self, done: Outcome, code: int, *parts: str) -> None:
+        assert done.code == code, done.err
+        lines = [line for line in done.err.splitlines() if not line.startswith("INFO:")]
+        assert lines[0].startswith("error: ")
+        assert all(line.startswith("  ") for line in lines[1:])  # further lines only list offenders
+        for part in parts:
+            assert part in done.err
+
+    @pytest.mark.parametrize("keep", [0, 7, 0.5, 0.99])
+    @pytest.mark.parametrize("name", ["canonical.onnx", "ptq.safetensors"])
+    def test_a_truncated_model(self, road: Road, bundles: dict[str, Path], call: Call, name: str, keep: float) -> None:
+        whole = (road.ptq if name == "ptq.safetensors" else bundles["onnx"] / name).read_bytes()
+        short = Path(name)
+        short.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+        self.refused(call("export", short, "--target", "onnx", "--out", "out"), 1, name)
+        if name == "ptq.safetensors":
+            self.refused(call("evaluate", short, "--data", road.data), 1, name)
+            self.refused(call("quantize", short, "--out", "new.safetensors"), 1, name)
+        assert [p.name for p in Path.cwd().iterdir() if any(p.rglob("*")) or p.is_file()] == [name]
+
+    def test_a_foreign_onnx(self, call: Call) -> None:
+        node = onnx.helper.make_node("Relu", ["x"], ["y"], "act")
+        value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for n in "xy"]
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])), "foreign.onnx")
+        done = call("export", "foreign.onnx", "--out", "out")
+        assert done.code == 1
+        assert "Traceback" not in done.err
+        assert "error: " in done.err
+        assert not Path("out").exists()
+
+    @pytest.mark.parametrize("name", ["model.onnx", "canonical.onnx", "golden/00.png", "MODEL_CARD.md"])
+    @pytest.mark.parametrize("damage", ["truncated", "missing"])
+    def test_a_damaged_bundle(self, road: Road, bundles: dict[str, Path], call: Call, name: str, damage: str) -> None:
+        shutil.copytree(bundles["onnx"], "bundle")
+        file = Path("bundle") / name
+        whole = file.read_bytes()
+        file.unlink()
+        if damage == "truncated":
+            file.write_bytes(whole[: len(whole) // 2])
+        listed = "golden" if name.startswith("golden") else name
+        for arguments in (("verify", "bundle"), ("evaluate", "bundle", "--data", road.data), ("bench", "bundle")):
+            self.refused(call(*arguments), 1, listed, "export the bundle again")
+        assert not Path("out").exists()
+
+    @pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '{"schema_version": 2}'])
+    def test_a_damaged_manifest(self, bundles: dict[str, Path], call: Call, text: str) -> None:
+        shutil.copytree(bundles["onnx"], "bundle")
+        Path("bundle/manifest.json").write_text(text)
+        self.refused(call("verify", "bundle"), 1, "manifest.json: damaged manifest")
+
+    def test_a_wrong_sha256(self, bundles: dict[str, Path], call: Call) -> None:
+        shutil.copytree(bundles["onnx"], "bundle")
+        with Path("bundle/model.onnx").open("r+b") as stream:
+            stream.seek(5000)
+            byte = stream.read(1)
+            stream.seek(5000)
+            stream.write(bytes([byte[0] ^ 1]))
+        self.refused(call("verify", "bundle"), 1, "model.onnx: sha256 expected", "received")
+
+    @pytest.mark.parametrize("name", ["kit.json", "model.onnx", "dropped.json"])
+    def test_a_damaged_artifact_whose_hashes_were_made_to_fit(
+        self, bundles: dict[str, Path], call: Call, name: str
+    ) -> None:
+        shutil.copytree(bundles["jetson"], "bundle")
+        file = Path("bundle/jetson") / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        fix_hashes(Path("bundle"))
+        self.refused(call("verify", "bundle"), 1, name)
+
+    PICTURES = {
+        "RGBA": (np.zeros((64, 64, 4), np.uint8), "alpha"),
+        "16-bit": (np.zeros((64, 64, 3), np.uint16), "8 bits"),
+        "another size": (np.zeros((32, 64, 3), np.uint8), "32"),
+    }
+    MASKS = {
+        "in colour": (np.zeros((64, 64, 3), np.uint8), "one 8-bit channel"),
+        "16-bit": (np.zeros((64, 64), np.uint16), "one 8-bit channel"),
+        "unknown labels": (np.full((64, 64), 7, np.uint8), "unknown labels"),
+    }
+
+    @pytest.mark.parametrize("what", PICTURES)
+    def test_a_wrong_image(self, road: Road, bundles: dict[str, Path], call: Call, what: str) -> None:
+        pixels, message = self.PICTURES[what]
+        shutil.copytree(road.data, "data")
+        for split in ("train", "val"):
+            cv2.imwrite(f"data/{split}/images/003.png", pixels)
+        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "val/", "003.png", message)
+        self.refused(call("train", "--recipe", road.recipe, "--data", "data", "--out", "run"), 2, "003.png", message)
+        assert not Path("run").exists()
+
+    @pytest.mark.parametrize("what", MASKS)
+    def test_a_wrong_mask(self, road: Road, bundles: dict[str, Path], call: Call, what: str) -> None:
+        pixels, message = self.MASKS[what]
+        shutil.copytree(road.data, "data")
+        for name in ("002.png", "005.png"):
+            cv2.imwrite(f"data/val/masks/{name}", pixels)
+        self.refused(call("verify", bundles["onnx"], "--data", "data"), 2, "002.png", "005.png", message)
+
+    def test_files_without_a_partner(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
+        shutil.copytree(road.data / "val", "data")
+        Path("data/masks/001.png").unlink()
+        Path("data/images/004.png").unlink()
+        Path("data/images/006.png").write_bytes(b"")
+        done = call("evaluate", bundles["onnx"], "--data", "data")
+        self.refused(done, 2, "001.png: image without a mask", "004.png: mask without an image", "006.png: not a read")
+
+    def test_empty_folders(self, bundles: dict[str, Path], call: Call) -> None:
+        Path("data").mkdir()
+        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "images/")
+        for name in ("images", "masks"):
+            (Path("data") / name).mkdir()
+        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "empty")
+        self.refused(call("train", "--data", "data", "--out", "run"), 2, "data", "empty")
+        Path("frames").mkdir()
+        arguments = ("--source", f"file://{Path('frames').resolve()}", "--sink", "none")
+        self.refused(call("camera", bundles["onnx"], *arguments), 2, "frames")
+
+    def test_a_place_that_cannot_be_written(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
+        Path("file").write_text("precious")
+        bench = Path("bench.json")
+        for arguments in (
+            ("export", road.ptq, "--target", "onnx", "--out", "file"),
+            ("bench", bundles["onnx"], "--out", "file/bench.json"),
+            ("quantize", road.fp32, "--out", "file/q.safetensors"),
+            ("train", "--recipe", road.recipe, "--data", road.data, "--out", "file"),
+        ):
+            self.refused_last(call(*arguments), "cannot write file")
+        Path("results").mkdir()
+        Path("results/old.json").write_text("precious")
+        for arguments in (
+            ("bench", bundles["onnx"], "--out", "results"),
+            ("quantize", road.fp32, "--out", "results"),
+        ):
+            self.refused_last(call(*arguments), "cannot write results: it is a folder")
+        assert Path("file").read_text() == Path("results/old.json").read_text() == "precious"
+        assert not bench.exists()
+
+    def refused_last(self, done: Outcome, message: str) -> None:
+        assert done.code == 2
+        assert done.err.splitlines()[-1].startswith(f"error: {message}")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[train]\nlearning_rat = 1", "unknown key 'train.learning_rat'; did you mean 'learning_rate'?"),
+            ("[quantize.qat]\nepoch = 1", "unknown key 'quantize.qat.epoch'; did you mean 'epochs'?"),
+            ("[train]\nepochs = -1", "train.epochs: Input should be greater than 0"),
+            ("[train\n", "cannot read the recipe"),
+            ('[model]\nname = "mobile_unett"', "did you mean 'mobile_unet'?"),
+            ("[preprocess]\nheight = 60\nwidth = 64", "multiples of 32, received 60x64"),
+        ],
+    )
+    def test_a_recipe_with_a_mistake(self, road: Road, call: Call, text: str, message: str) -> None:
+        Path("recipe.toml").write_text(text)
+        done = call("train", "--recipe", "recipe.toml", "--data", road.data, "--out", "run")
+        assert done.code == 2
+        assert message in done.err.splitlines()[-1]
+        assert not Path("run").exists()
+
+    @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"title": 3}'])
+    def test_a_damaged_result_file(self, call: Call, text: str) -> None:
+        Path("result.json").write_text(text)
+        self.refused(call("report", "result.json", "--out", "page"), 1, "result.json: damaged report")
+        assert not Path("page").exists()
