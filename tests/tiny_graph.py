@@ -120,6 +120,8 @@ class GraphWriter:
             resolved = [real.get(i, i) for i in inputs]
             if kind == "Conv":
                 resolved[1] = self._weight(nodes, constants, inputs[1])
+                step = np.float32(scale[inputs[0]]) * constants[f"{inputs[1]}.scale"]  # of the int32 accumulator
+                constants[inputs[2]] = np.rint(constants[inputs[2]] / step) * step
             nodes.append(helper.make_node(kind, resolved, [name], name, **attributes))
             real[name] = name if name in self.silent else self._qdq(nodes, constants, name, scale[name])
         nodes[-1].output[0] = "logits"

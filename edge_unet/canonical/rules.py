@@ -105,6 +105,7 @@ RULES: Mapping[str, Rule] = registry(
         ("weights-symmetric", grids.weights_symmetric),
         ("weights-per-channel", grids.weights_per_channel),
         ("bias-float", grids.bias_float),
+        ("bias-on-grid", grids.bias_on_grid),
         ("activations-per-tensor", grids.activations_per_tensor),
         ("activations-int8", grids.activations_int8),
         ("activations-affine", grids.activations_affine),

@@ -117,6 +117,34 @@ def bias_float(graph: CanonicalGraph) -> Iterator[Finding]:
             yield node.name, f"bias {node.inputs[2]!r}: expected a float32 constant, received {received}"
 
 
+def bias_on_grid(graph: CanonicalGraph) -> Iterator[Finding]:
+    """Each bias is a multiple of input scale * weight scale. Integer kernels round it there (TFLite, ONNX Runtime,
+    XNNPACK); float ones do not, and a bias in between moves one activation in a thousand to another code."""
+    for node in graph.nodes:
+        if node.op not in ("Conv", "ConvTranspose", "Gemm") or len(node.inputs) < 3:
+            continue
+        bias, weight = graph.constants.get(node.inputs[2]), graph.weights.get(node.inputs[1])
+        source = graph.producers.get(node.inputs[0])
+        if bias is None or weight is None or source is None or source.op != "DequantizeLinear":
+            continue
+        scale = graph.constants[source.inputs[1]].reshape(-1)
+        if scale.size != 1 or bias.size % weight.grid.scale.size:
+            continue
+        channels = np.resize(weight.grid.scale.astype(np.float64), bias.size)  # groups of a ConvTranspose share scales
+        step = scale.astype(np.float64) * channels
+        codes = bias.reshape(-1).astype(np.float64) / step
+        nearest = np.rint(codes)
+        # Two float32 roundings, of the step and of the product, each move a bias by 2**-24 of itself.
+        off = np.abs(codes - nearest) > 1e-3 + np.abs(nearest) * 2.0**-22
+        if off.any():
+            first = int(np.argmax(off))
+            yield (
+                node.name,
+                f"bias {node.inputs[2]!r}: expected multiples of input scale * weight scale, received "
+                f"{codes[first]:.3f} steps in channel {first} ({int(off.sum())} of {off.size} channels are off)",
+            )
+
+
 def activations_per_tensor(graph: CanonicalGraph) -> Iterator[Finding]:
     """One scale per activation tensor: no runtime takes per-channel activations."""
     for node in q_nodes(graph):

@@ -1,8 +1,8 @@
 """Fake-quant with learned scales (LSQ, Esser et al. 2020, arXiv:1902.08153) on the grid that every target accepts.
 
-A scale is `base * gain`, rounded to fp16 and never below 2**-14 (Core ML stores scales in fp16; 2**-14 is the least
-normal one). `base` is what calibration found, `gain` is learned and starts at 1: an optimiser that normalises
-gradients (Adam) then moves every scale by the same share, whether it is 0.05 or 0.0005.
+A scale is `base * gain`, rounded to the few numbers on which all engines agree (quantization/exact.py). `base` is
+what calibration found, `gain` is learned and starts at 1: an optimiser that normalises gradients (Adam) then moves
+every scale by the same share, whether it is 0.05 or 0.0005.
 """
 
 from __future__ import annotations
@@ -16,18 +16,12 @@ from torch import Tensor, nn
 
 from edge_unet.core.spec import QuantScheme
 from edge_unet.graph.frozen import FrozenQuantizer
+from edge_unet.quantization.exact import ACTIVATION_BITS, WEIGHT_BITS, cover, snap
 from edge_unet.quantization.observers import Observer
 
-SCALE_MIN = 2.0**-14
-SCALE_MAX = 65504.0
 INPUT_SCALE = 1 / 64
 LOGIT_SCALE = 1 / 16
 WEIGHT_LIMIT = 127
-
-
-def snap(scale: Tensor) -> Tensor:
-    """The nearest fp16 value in [2**-14, 65504], as float32. NaN stays NaN."""
-    return scale.clamp(SCALE_MIN, SCALE_MAX).to(torch.float16).to(torch.float32)
 
 
 class _SnappedScale(torch.autograd.Function):
@@ -35,15 +29,15 @@ class _SnappedScale(torch.autograd.Function):
     under SGD d(scale)/scale is lr * factor * gradient / scale, equation 4 and section 2.2 of the paper."""
 
     @staticmethod
-    def forward(ctx: Any, base: Tensor, gain: Tensor, factor: float) -> Tensor:
+    def forward(ctx: Any, base: Tensor, gain: Tensor, factor: float, bits: int) -> Tensor:
         ctx.save_for_backward(base)
         ctx.factor = factor
-        return snap(base * gain)
+        return snap(base * gain, bits)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
         (base,) = ctx.saved_tensors
-        return None, gradients[0] * ctx.factor / base, None
+        return None, gradients[0] * ctx.factor / base, None, None
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -96,7 +90,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
 
 
-_snapped_scale: Callable[[Tensor, Tensor, float], Tensor] = _SnappedScale.apply
+_snapped_scale: Callable[[Tensor, Tensor, float, int], Tensor] = _SnappedScale.apply
 _round_to_grid: Callable[[Tensor, Tensor, int, int, int | None], Tensor] = _RoundToGrid.apply
 
 
@@ -123,6 +117,7 @@ class FakeQuant(nn.Module):
     ) -> None:
         super().__init__()
         self.code_min, self.code_max, self.axis = code_min, code_max, axis
+        self.bits = ACTIVATION_BITS if axis is None else WEIGHT_BITS
         self.fixed = fixed_scale is not None
         self.enabled = True
         self.observer: Observer | None = None
@@ -149,17 +144,17 @@ class FakeQuant(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The scale that forward uses: fp16-representable, () or (channels,) float32, without gradient."""
-        return snap((self.base * self.gain).detach())
+        """The scale that forward uses: of `bits` significant bits, () or (channels,) float32, without gradient."""
+        return snap((self.base * self.gain).detach(), self.bits)
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Lay the grid over the real range [low, high], () or (channels,); zero is always on it. Resets `gain`."""
         low, high = low.clamp(max=0), high.clamp(min=0)
         if self.symmetric:
-            self.base.copy_(snap(torch.maximum(-low, high) / self.code_max))
+            self.base.copy_(cover(torch.maximum(-low, high) / self.code_max, self.bits))
         else:
-            self.base.copy_(snap((high - low) / (self.code_max - self.code_min)))
+            self.base.copy_(cover((high - low) / (self.code_max - self.code_min), self.bits))
             self.zero_point.copy_((self.code_min - low / self.base).round().clamp(self.code_min, self.code_max))
         self.gain.fill_(1.0)
 
@@ -174,7 +169,7 @@ class FakeQuant(nn.Module):
         samples = x.shape[0] if x.dim() > 1 else 1
         values = x.numel() // (samples if self.axis is None else self.base.numel())
         factor = 1 / math.sqrt(max(1, values) * self.code_max)
-        scale: Tensor = self.base if self.fixed else _snapped_scale(self.base, self.gain, factor)
+        scale: Tensor = self.base if self.fixed else _snapped_scale(self.base, self.gain, factor, self.bits)
         zero = 0 if self.symmetric else int(self.zero_point)
         y: Tensor = _round_to_grid(x.float(), scale, self.code_min - zero, self.code_max - zero, self.axis)
         return y.to(x.dtype)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from edge_unet.core.errors import GraphError
 from edge_unet.graph.frozen import FrozenConv
+from edge_unet.quantization.exact import snap_bias
 from edge_unet.quantization.fake_quant import FakeQuant, weight_quant
 
 
@@ -39,10 +40,10 @@ class QuantConv(nn.Module):
         return self.convolve(x, self.weight_quant(self.weight), self.grid_bias())
 
     def grid_bias(self) -> Tensor:
-        """The bias on the int32 grid of the accumulator, step input scale * weight scale; straight-through.
+        """The bias on the int32 grid of the accumulator, input scale * weight scale, and in fp16; straight-through.
 
-        Integer kernels hold the bias there. Left in float, it differs from theirs by up to half a step, and about one
-        activation in a thousand lands on another code.
+        Integer kernels hold the bias there, Core ML in fp16. Left in float, it differs from theirs by up to half a
+        step, and about one activation in a thousand lands on another code.
         """
         bias: Tensor = self.bias
         source = self.fed_by[0] if self.fed_by else None
@@ -50,7 +51,9 @@ class QuantConv(nn.Module):
             return bias
         with torch.no_grad():
             step = source.scale * self.weight_quant.scale
-            snapped = (bias / step).round_() * step
+            if step.numel() < bias.numel():  # a grouped ConvTranspose: its groups share the scales
+                step = step.repeat(self.groups)
+            snapped = snap_bias(bias, step)
         return snapped + (bias - bias.detach())
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

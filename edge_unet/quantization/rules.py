@@ -18,14 +18,16 @@ from edge_unet.core.registry import registry
 class Rule(Enum):
     """How an op treats the grid of its input.
 
-    INPUT: the frame. CONV, BINARY: a new grid, after the activation if exactly one follows. ACTIVATION, POINTWISE: a
-    new grid. SAME: the input's grid. CONCAT: one grid over all inputs and the output. SPLIT: a tuple of pieces on the
-    input's grid. SHAPE: not a tensor of the network. OUTPUT: the graph's results.
+    INPUT: the frame. CONV, BINARY: a new grid, after the activation if exactly one follows. SUM: as BINARY, but one
+    grid over inputs and output where none of them is fixed. ACTIVATION, POINTWISE: a new grid. SAME: the input's
+    grid. CONCAT: one grid over all inputs and the output. SPLIT: a tuple of pieces on the input's grid. SHAPE: not a
+    tensor of the network. OUTPUT: the graph's results.
     """
 
     INPUT = "input"
     CONV = "conv"
     BINARY = "binary"
+    SUM = "sum"
     ACTIVATION = "activation"
     POINTWISE = "pointwise"
     SAME = "same grid"
@@ -59,8 +61,8 @@ MODULE_RULES: tuple[tuple[type[nn.Module], Rule], ...] = (
 
 FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = dict(
     (
-        *((f, Rule.BINARY) for f in (operator.add, operator.iadd, operator.mul, operator.imul, operator.sub)),
-        *((f, Rule.BINARY) for f in (torch.add, torch.mul, torch.sub)),
+        *((f, Rule.SUM) for f in (operator.add, operator.iadd, operator.sub, torch.add, torch.sub)),
+        *((f, Rule.BINARY) for f in (operator.mul, operator.imul, torch.mul)),
         *((f, Rule.ACTIVATION) for f in (functional.relu, functional.relu6, functional.hardtanh, torch.relu)),
         *((f, Rule.ACTIVATION) for f in (torch.clamp, torch.clip)),
         *((f, Rule.POINTWISE) for f in (torch.sigmoid, functional.sigmoid, torch.tanh, functional.hardsigmoid)),
@@ -76,7 +78,8 @@ FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = dict(
 
 METHOD_RULES: Mapping[str, Rule] = registry(
     (
-        *((m, Rule.BINARY) for m in ("add", "add_", "mul", "mul_", "sub")),
+        *((m, Rule.SUM) for m in ("add", "add_", "sub")),
+        *((m, Rule.BINARY) for m in ("mul", "mul_")),
         *((m, Rule.ACTIVATION) for m in ("relu", "clamp", "clip")),
         *((m, Rule.POINTWISE) for m in ("sigmoid", "tanh")),
         *((m, Rule.SAME) for m in ("reshape", "view", "permute", "transpose", "flatten", "mean", "contiguous")),
@@ -93,7 +96,7 @@ def rules_of(net: fx.GraphModule) -> dict[fx.Node, Rule]:
     for node in net.graph.nodes:
         rule = _rule(node, modules, rules)
         rules[node] = rule
-        if rule is Rule.BINARY and any(not isinstance(a, fx.Node) for a in node.args[:2]):
+        if rule in (Rule.BINARY, Rule.SUM) and any(not isinstance(a, fx.Node) for a in node.args[:2]):
             raise GraphError(
                 f"node {node.name!r}: {_words(node, modules)} with a constant has no quantization rule; "
                 "fold the constant into a neighbouring convolution"

@@ -51,6 +51,7 @@ def plan_groups(net: fx.GraphModule) -> list[Group]:
         raise GraphError(f"expected a network with one input, received {[n.name for n in inputs]}")
     unions, entries = _unite(nodes, rules, inputs[0])
     outputs = next(n for n in net.graph.nodes if n.op == "output").all_input_nodes
+    _unite_sums(nodes, rules, unions, [inputs[0], *outputs])
     logits = {unions.find(n) for n in outputs}
     if unions.find(inputs[0]) in logits:
         raise GraphError("an output lies on the grid of the input; expected a convolution between them")
@@ -86,8 +87,24 @@ def _unite(
     return unions, entries
 
 
+def _unite_sums(nodes: list[fx.Node], rules: dict[fx.Node, Rule], unions: _Unions, fixed: list[fx.Node]) -> None:
+    """Join both inputs of a sum with its result: codes then add up without rounding.
+
+    On different scales half of the sums may be ties, which integer kernels (XNNPACK's add) round up and float ones to
+    even. Sums on the frame's or the logits' fixed grids keep their scales.
+    """
+    for node in nodes:
+        if rules[node] is not Rule.SUM:
+            continue
+        result = next(iter(node.users)) if _silent(node, rules) else node
+        members = [*node.all_input_nodes, result]
+        if {unions.find(m) for m in members}.isdisjoint({unions.find(f) for f in fixed}):
+            for member in members:
+                unions.join(member, result)
+
+
 def _silent(node: fx.Node, rules: dict[fx.Node, Rule]) -> bool:
     """Whether the value goes straight into an activation, after which it is quantized instead."""
-    if rules[node] not in (Rule.CONV, Rule.BINARY, Rule.ACTIVATION) or len(node.users) != 1:
+    if rules[node] not in (Rule.CONV, Rule.BINARY, Rule.SUM, Rule.ACTIVATION) or len(node.users) != 1:
         return False
     return rules[next(iter(node.users))] is Rule.ACTIVATION

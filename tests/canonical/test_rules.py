@@ -57,6 +57,19 @@ def insert_before(model: onnx.ModelProto, name: str, *new: onnx.NodeProto) -> No
         model.graph.node.insert(position + offset, item)
 
 
+def lay_biases(model: onnx.ModelProto) -> None:
+    """Round every bias to the grid of its convolution's scales, as they now are: a scale moves the grid behind it."""
+    graph = view_graph(model)
+    for conv in (n for n in graph.nodes if n.op in ("Conv", "ConvTranspose")):
+        source, weight = graph.producers.get(conv.inputs[0]), graph.weights.get(conv.inputs[1])
+        if source is None or source.op != "DequantizeLinear" or weight is None or conv.inputs[2] not in graph.constants:
+            continue
+        scale = graph.constants.get(source.inputs[1], np.ones(2))
+        if scale.size == 1:
+            step = scale.reshape(-1) * weight.grid.scale.reshape(-1)
+            put(model, conv.inputs[2], np.rint(graph.constants[conv.inputs[2]] / step).astype(np.float32) * step)
+
+
 def older_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 20
 
@@ -115,6 +128,13 @@ def weight_per_tensor(model: onnx.ModelProto) -> None:
 def computed_bias(model: onnx.ModelProto) -> None:
     insert_before(model, "mid", helper.make_node("Identity", ["mid.bias"], ["mid.bias.copy"], "copy"))
     node(model, "mid").input[2] = "mid.bias.copy"
+
+
+def bias_between_steps(model: onnx.ModelProto) -> None:
+    bias = value(model, "mid.bias")
+    step = value(model, "mid.weight.scale") * value(model, node(model, "concat0.dq").input[1])
+    bias[5] += 0.25 * step[5]
+    put(model, "mid.bias", bias)
 
 
 def activation_per_channel(model: onnx.ModelProto) -> None:
@@ -250,6 +270,7 @@ CASES: list[tuple[str, Break, str, str]] = [
     ("weights-per-channel", weight_on_axis_1, "deep", "on axis 0, received axis 1"),
     ("weights-per-channel", weight_per_tensor, "deep", "on axis 0, received one scale for all"),
     ("bias-float", computed_bias, "mid", "expected a float32 constant, received a computed tensor"),
+    ("bias-on-grid", bias_between_steps, "mid", "steps in channel 5 (1 of 16 channels are off)"),
     ("activations-per-tensor", activation_per_channel, "expand.act.q", "expected one scale for the tensor, received"),
     ("activations-int8", activation_with_zero_point, "expand.act.q", "zero point 0 (portable scheme), received int8"),
     ("activations-affine", int8_under_affine, "expand.act.q", "expected uint8 (affine scheme), received int8"),
@@ -275,6 +296,8 @@ CASES: list[tuple[str, Break, str, str]] = [
 def test_broken_rule_is_named_alone(tiny_canonical: Path, rule: str, damage: Break, where: str, text: str) -> None:
     model = load_model(tiny_canonical)
     damage(model)
+    if rule != "bias-on-grid":
+        lay_biases(model)
     found = check_canonical(view_graph(model))
     assert {v.rule for v in found} == {rule}
     assert any(v.node == where and text in v.message for v in found), [str(v) for v in found]
@@ -353,6 +376,7 @@ def test_require_lists_every_violation(tiny_canonical: Path, tmp_path: Path) -> 
     model = load_model(tiny_canonical)
     align_corners(model)
     pool_scales_differ(model)
+    lay_biases(model)
     path = tmp_path / "broken.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(GraphError, match=r"broken\.onnx breaks 2 rule\(s\)") as caught:

@@ -82,11 +82,8 @@ def test_ort_gives_the_logits_of_the_torch_network(
     net, _, path = exported
     with torch.no_grad():
         pairs = [(run(path, frame)["logits"], net(frame).numpy()) for frame in frames_real.split(1)]
-    lsb = np.abs(np.concatenate([ours - theirs for ours, theirs in pairs])) * 16
-    # Convolutions sum in another order, so a value on the edge of two codes may fall to either side, and later ones
-    # with it; the next test separates the two. A frame without such a value is equal in every bit.
-    assert lsb.max(axis=(1, 2, 3)).min() == 0
-    assert lsb.mean() < 0.1
+    # Convolutions sum in another order, yet every sum is exact on these scales.
+    assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
 
 def test_each_layer_gives_the_integers_of_the_torch_network(
@@ -100,8 +97,7 @@ def test_each_layer_gives_the_integers_of_the_torch_network(
         recorder.run(frames_real[:1])
     assert len(recorder.lsb) == len(graph.activations)
     for name, lsb in zip(graph.activations, recorder.lsb, strict=True):
-        assert lsb.max() <= 1, name
-        assert (lsb > 0).mean() < 1e-3, name
+        assert lsb.max() == 0, name
 
 
 class _Forced(fx.Interpreter):
@@ -132,8 +128,8 @@ def test_weights_are_the_integers_of_training(exported: tuple[fx.GraphModule, Ch
         assert weight.name == f"{name}.weight"
         assert np.array_equal(weight.values, conv.weight_quant.codes(conv.weight).numpy())
         assert np.array_equal(weight.grid.scale, conv.weight_quant.scale.numpy())
-        assert np.abs(weight.values.astype(int)).max() == 127
-        assert np.array_equal(graph.constants[f"{name}.bias"], conv.bias.detach().numpy())
+        assert 101 <= np.abs(weight.values.astype(int)).max() <= 127  # 3 bits: a scale up to a quarter above the least
+        assert np.array_equal(graph.constants[f"{name}.bias"], conv.grid_bias().detach().numpy())
 
 
 def test_tensors_are_named_after_modules(exported: tuple[fx.GraphModule, CheckpointInfo, Path]) -> None:

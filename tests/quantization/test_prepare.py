@@ -40,10 +40,17 @@ def test_the_mobile_unet_shares_exactly_its_skips_and_its_logits(
     make_recipe: Callable[..., Recipe], make_net: Callable[[Recipe], nn.Module]
 ) -> None:
     sets = shared_sets(make_net(make_recipe("mobile_unet")))
-    assert sets["clip"] == {"clip", "resize"}
-    assert sets["encoder_0_0_add"] == {"encoder.0.0.add", "decoder.0.1.2", "up.1", "cat_1"}
-    assert sets["encoder_1_1_add"] == {"encoder.1.1.add", "encoder.2.2.add", "up.0", "cat"}
-    assert len(sets) == 3
+    assert sets.pop("clip") == {"clip", "resize"}
+    assert sets["stem_2"] == {
+        *("stem.2", "encoder.0.0.body.1.0", "encoder.0.0.add"),  # a residual sum
+        *("decoder.0.1.2", "up.1", "cat_1"),
+    }
+    assert sets["encoder_1_0_body_2_0"] == {
+        *("encoder.1.0.body.2.0", "encoder.1.1.body.2.0", "encoder.1.1.add"),
+        *("encoder.2.0.body.2.0", "encoder.2.1.body.2.0", "encoder.2.1.add", "encoder.2.2.body.2.0", "encoder.2.2.add"),
+        *("up.0", "cat"),
+    }
+    assert len(sets) == 2
 
 
 def test_quantizers_stand_after_activations_and_on_both_inputs_of_an_add(
@@ -152,3 +159,38 @@ def test_a_normalisation_off_the_grid_is_refused(make_recipe: Callable[..., Reci
     recipe = make_recipe("unet").model_copy(update={"preprocess": PreprocessSpec(height=64, width=64, mean=127.5)})
     with pytest.raises(UsageError, match=r"mean=127\.5"):
         prepare(nn.Conv2d(3, 1, 1), recipe)
+
+
+class Residual(nn.Module):
+    """Sums before and behind an activation, and one of the outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.side, self.head = nn.Conv2d(4, 1, 1), nn.Conv2d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)  # (N, 4, H, W)
+        b = torch.relu(a + self.b(a))
+        scaled = b * torch.sigmoid(self.c(b))
+        return self.side(scaled) + self.head(scaled)  # type: ignore[no-any-return]  # (N, 1, H, W)
+
+
+def test_both_inputs_of_a_sum_share_its_grid_unless_it_is_fixed(make_recipe: Callable[..., Recipe]) -> None:
+    assert shared_sets(Residual()) == {"a": {"a", "b", "relu"}}
+    net = prepare(Residual(), make_recipe("unet"))
+    calibrate(net, [torch.randn(2, 3, 8, 8)], "minmax")
+    fixed = [name for name, m in net.named_modules() if isinstance(m, FakeQuant) and m.axis is None and m.fixed]
+    assert sorted(fixed) == ["quant.add_1", "quant.image"]
+
+
+def test_a_sum_with_the_frame_keeps_three_grids() -> None:
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x + self.conv(x))  # type: ignore[no-any-return]  # (N, 1, H, W)
+
+    assert shared_sets(Added()) == {}
