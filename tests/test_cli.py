@@ -29,6 +29,7 @@ from edge_unet.core.files import sha256_of
 from edge_unet.core.report import BenchReport, Schedule, write_report
 from edge_unet.measure.environment import read_environment
 from edge_unet.pipeline import bench as bench_module
+from edge_unet.pipeline import reference
 
 VERBS = ("train", "quantize", "export", "verify", "evaluate", "bench", "report", "camera", "demo", "models", "doctor")
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
@@ -151,6 +152,7 @@ class TestHelp:
 
 
 class TestJson:
+    @pytest.mark.slow
     def test_export_in_a_process_of_its_own(self, road: Road, tmp_path: Path) -> None:
         done = edge_unet("export", road.ptq, "--target", "android", "--out", tmp_path, "--json")
         assert done.code == 0, done.err
@@ -234,6 +236,14 @@ class TestJson:
         assert {row["name"] for row in doctor.value} >= {"python", "torch", "target cpu", "target jetson"}
         assert all(set(row) == {"name", "state", "detail"} for row in doctor.value)
 
+    def test_doctor_tells_a_missing_reference_model(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reference, "REFERENCE", "nowhere")
+        done = call("doctor", "--json")
+        assert done.code == 0
+        assert done.value[-1]["name"] == "reference model"
+        assert done.value[-1]["state"] == "missing"
+        assert "nowhere.safetensors" in done.value[-1]["detail"]
+
 
 class TestExitCodes:
     def test_3_where_verify_fails(self, road: Road, bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -287,6 +297,7 @@ class TestExitCodes:
         assert "Traceback" not in done.stderr
         assert not any((tmp_path / "out").rglob("*"))
 
+    @pytest.mark.slow
     def test_bundles_need_no_torch(self, bundles: dict[str, Path], road: Road, tmp_path: Path) -> None:
         """What a Jetson or a Pi installs: export from ONNX, verify and evaluate without the torch wing."""
         canonical = str(bundles["onnx"] / "canonical.onnx")
@@ -299,6 +310,7 @@ class TestExitCodes:
             done = run_without(["torch", "safetensors", "scipy"], RUN_MAIN, *arguments)
             assert done.returncode == 0, done.stderr
 
+    @pytest.mark.slow
     def test_130_on_ctrl_c(self, road: Road, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "edge_unet.cli", "train", "--recipe", str(road.recipe), "--data",
                    str(road.data), "--out", str(tmp_path), "--epochs", "500", "--phase", "fp32"]  # fmt: skip

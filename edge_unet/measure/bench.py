@@ -73,9 +73,7 @@ def bench(
     nothing. Verify and evaluate results, pictures and notes are added by the caller with model_copy(update=...).
     Raises UsageError where two candidates share a label.
     """
-    labels = [candidate.label for candidate in candidates]
-    if len(set(labels)) != len(labels):
-        raise UsageError(f"bench: the same bundle was given twice: {', '.join(labels)}; give each one once")
+    _check_labels([candidate.label for candidate in candidates])
     runnable = [candidate for candidate in candidates if candidate.target.executes_here]
     left_out = tuple(
         NotMeasured(target=c.target.name, precision=c.precision, reason=STAND_IN)
@@ -105,6 +103,16 @@ def bench(
         measurements=tuple(measurements),
         not_measured=left_out,
     )
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """Rows are told apart by their labels."""
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UsageError(
+            f"bench: two bundles have the same name, target and precision: {', '.join(twice)}; "
+            "give each one once, or other names to other models (name in the recipe)"
+        )
 
 
 def _peak(candidate: Candidate, threads: int) -> int | None:

@@ -113,8 +113,8 @@ def verify_bundle(
 ) -> VerifyResult:  # fmt: skip
     """Verify one bundle. `frames` (N, h, w, C) u8 at the input's size, `truths` (N, h, w) class ids or None.
 
-    `reference` is open_reference of the bundle's own canonical graph (for a float artifact a session of the float
-    twin may stand there instead). `forced_frames` frames are teacher-forced where only an interpreter stands in.
+    `reference` is open_reference of the bundle's own canonical graph in the artifact's precision. `forced_frames`
+    frames are teacher-forced where only an interpreter stands in.
     `layers` adds the layer table over the first frame of an INT8 artifact. A missed gate is a result with passed
     False and reasons, not an exception. Raises UsageError on frames of another size, ArtifactError where the
     canonical graph in the bundle is not the one the artifact was lowered from.

@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge_unet.pipeline.reference import reference_checkpoint
+from edge_unet.core.errors import ArtifactError
+from edge_unet.pipeline.reference import REFERENCE, reference_checkpoint
 from edge_unet.targets.registry import TARGETS
 
 PACKAGES = {
@@ -46,9 +47,17 @@ def examine() -> list[dict[str, str]]:
         where = "executes here" if target.executes_here else "lowered here, runs on the device only"
         detail = f"{target.format}; {where}" if able else f"pip install 'edge-unet[{target.extra}]'"
         rows.append({"name": f"target {target.name}", "state": "ok" if able else "missing", "detail": detail})
-    size = reference_checkpoint().stat().st_size
-    rows.append({"name": "reference model", "state": "ok", "detail": f"endoscopy, {size / 1024:.0f} KiB"})
+    rows.append({"name": "reference model", **_reference()})
     return rows
+
+
+def _reference() -> dict[str, str]:
+    """State and detail of the shipped model: doctor tells what is missing, it never fails on it."""
+    try:
+        size = reference_checkpoint().stat().st_size
+    except ArtifactError as error:
+        return {"state": "missing", "detail": str(error)}
+    return {"state": "ok", "detail": f"{REFERENCE}, {size / 1024:.0f} KiB"}
 
 
 def _cpu() -> str:

@@ -81,7 +81,7 @@ def export(
         graph = load_graph(canonical)
         say(f"canonical graph: {len(graph.weights)} int8 weights, {len(graph.activations)} quantized activations")
         golden = Path(room) / "golden"
-        entries = write_golden(canonical, graph, golden)
+        entries = write_golden(canonical, graph, golden, precision)
         bundles = []
         for target in targets:
             folder = out / f"{graph.metadata.name}-{target.name}-{precision.value}"
@@ -101,13 +101,13 @@ def _require_replaceable(folder: Path) -> None:
         raise UsageError(f"{folder}: holds files but is no bundle (no {MANIFEST}); remove it or choose another --out")
 
 
-def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path) -> tuple[GoldenFrame, ...]:
-    """Write golden frames (procedural scenes) and the masks the reference gives for them."""
+def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path, precision: Precision) -> tuple[GoldenFrame, ...]:
+    """Write golden frames (procedural scenes) and the masks that the reference of `precision` gives for them."""
     folder.mkdir()
     metadata = graph.metadata
     frames = scenes(metadata.preprocess, metadata.scene, GOLDEN).frames
     entries = []
-    with open_reference(canonical) as reference:
+    with open_reference(canonical, precision) as reference:
         predict = predictor(reference, metadata.preprocess)
         for number, frame in enumerate(frames):
             entry = GoldenFrame(frame=f"golden/{number:02d}.png", mask=f"golden/{number:02d}.mask.png")

@@ -25,13 +25,14 @@ def verify(
 ) -> VerifyResult:
     """Verify one bundle on the val split of `data`, on frames already loaded, or on procedural scenes.
 
+    INT8 is compared with the canonical graph, a float bundle with its float twin.
     Raises UsageError or ArtifactError for a bad bundle; a failed gate is a result with `passed` False.
     """
     bundle = open_bundle(path)
     manifest = bundle.manifest
     target = lookup(TARGETS, manifest.artifact.target, "target")
     chosen = frames or frames_from(data, manifest.preprocess, manifest.classes, scene=manifest.scene)
-    with open_reference(bundle.canonical) as reference:
+    with open_reference(bundle.canonical, manifest.artifact.precision) as reference:
         result = verify_bundle(bundle, target, reference, chosen.frames, chosen.truths, layers=layers, threads=threads)
     _tell(result, chosen, say)
     return result

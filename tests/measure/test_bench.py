@@ -55,5 +55,5 @@ def test_an_interpreter_is_not_timed(bundle_of: Callable[..., Bundle], frames_u8
 
 def test_the_same_row_twice_is_refused(bundle_of: Callable[..., Bundle], frames_u8: NDArray[np.uint8]) -> None:
     candidate = Candidate(bundle_of(), TARGET)
-    with pytest.raises(UsageError, match="given twice"):
+    with pytest.raises(UsageError, match=r"same name, target and precision: .*int8"):
         bench([candidate, candidate], frames_u8[0], schedule=QUICK)

@@ -1,7 +1,8 @@
 """The reference of every comparison: the canonical file itself on ONNX Runtime with graph optimizations off.
 
 Off, because the optimizer removes the Q/DQ pairs around a linear Resize and computes it otherwise; the nodes as they
-are written are what the quantized training saw.
+are written are what the quantized training saw. A float artifact is compared with the float twin instead: what
+quantization itself changes is no error of a float lowering.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_unet.canonical import CanonicalGraph, load_graph
+from edge_unet.canonical import CanonicalGraph, load_graph, strip_qdq, view_graph
 from edge_unet.core.artifact import Artifact, Census, Codes, LayerPlacement
+from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, Tensors, TensorSpec
 from edge_unet.targets.feeds import check_feeds, check_forced
@@ -28,12 +30,13 @@ SHAPE_ONLY = frozenset(
 
 
 class ReferenceSession:
-    """Session and LayerSession on a canonical graph: float32 NCHW "image" in, float32 NCHW "logits" out."""
+    """Session and LayerSession on a canonical graph, or Session on its float twin: float32 NCHW "image" in, float32
+    NCHW "logits" out."""
 
-    def __init__(self, graph: CanonicalGraph, artifact: Artifact, path: Path) -> None:
+    def __init__(self, graph: CanonicalGraph, artifact: Artifact, model: Path | bytes) -> None:
         self._graph = graph
         self._artifact = artifact
-        self._session = sessions.start(path, optimize=False)
+        self._session = sessions.start(model, optimize=False)
         self._exposed: dict[frozenset[str], Any] = {}
 
     @property
@@ -43,8 +46,9 @@ class ReferenceSession:
 
     @property
     def runtime(self) -> str:
-        """'onnxruntime <version>, graph optimizations off'."""
-        return f"{sessions.runtime_name()}, graph optimizations off"
+        """'onnxruntime <version>, graph optimizations off', and which graph where it is the float twin."""
+        which = "" if self._artifact.precision is Precision.INT8 else ", float twin"
+        return f"{sessions.runtime_name()}, graph optimizations off{which}"
 
     def infer(self, feeds: Tensors) -> Tensors:
         """{"image": (1, C, H, W) float32} -> {"logits": (1, classes, H, W) float32}."""
@@ -62,8 +66,10 @@ class ReferenceSession:
         return Census(layers=layers, source="canonical graph, nodes as written")
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
-        """int8 codes of every QuantizeLinear output, in graph order."""
+        """int8 codes of every QuantizeLinear output, in graph order. Raises UsageError on a float twin."""
         check_feeds(feeds, self._artifact)
+        if self._artifact.precision is not Precision.INT8:
+            raise UsageError(f"{self._artifact.path}: its float twin has no codes")
         forced = dict(force or {})
         names = list(self._graph.activations)
         check_forced(forced, names)
@@ -76,20 +82,24 @@ class ReferenceSession:
 
 
 @contextmanager
-def open_reference(canonical: Path) -> Iterator[ReferenceSession]:
-    """Open the canonical ONNX as the reference session.
+def open_reference(canonical: Path, precision: Precision = Precision.INT8) -> Iterator[ReferenceSession]:
+    """Open the canonical ONNX as the reference session of INT8 artifacts, or its float twin as that of others.
 
     Raises UsageError where the file is absent, ArtifactError where it is damaged, MissingBackendError without
     onnxruntime.
     """
     graph = load_graph(canonical)
+    model: Path | bytes = canonical
+    if precision is not Precision.INT8:
+        twin = strip_qdq(graph)
+        graph, model, precision = view_graph(twin), twin.SerializeToString(), Precision.FP32
     digest = sha256_of(canonical)
     artifact = Artifact(
-        path=canonical.name, sha256=digest, bytes=bytes_of(canonical), target="reference", precision=Precision.INT8,
+        path=canonical.name, sha256=digest, bytes=bytes_of(canonical), target="reference", precision=precision,
         inputs=(TensorSpec(name=graph.input, shape=graph.shapes[graph.input], dtype="float32", layout="NCHW"),),
         outputs=tuple(
             TensorSpec(name=name, shape=graph.shapes[name], dtype="float32", layout="NCHW") for name in graph.outputs
         ),
         toolchain={"onnxruntime": sessions.runtime_name().split()[1]}, parent_sha256=digest,
     )  # fmt: skip
-    yield ReferenceSession(graph, artifact, canonical)
+    yield ReferenceSession(graph, artifact, model)

@@ -7,10 +7,10 @@ import onnx.reference
 import pytest
 from numpy.typing import NDArray
 
-from edge_unet.canonical import load_graph
+from edge_unet.canonical import load_graph, strip_qdq
 from edge_unet.core.errors import ArtifactError, UsageError
 from edge_unet.core.protocols import LayerSession
-from edge_unet.core.spec import feed_from_pixels, mask_from_logits
+from edge_unet.core.spec import Precision, feed_from_pixels, mask_from_logits
 from edge_unet.targets.onnxruntime.reference import ReferenceSession, open_reference
 
 
@@ -80,3 +80,17 @@ def test_census_says_that_the_reference_is_float(tiny_canonical_multiclass: Path
         census = session.census()
     assert census.by_precision() == {"fp32": len(census.layers)}
     assert {"Conv", "Add", "Concat", "Resize"} <= {layer.op for layer in census.layers}
+
+
+def test_the_reference_of_float_artifacts_is_the_float_twin(tiny_canonical: Path, frames_u8: NDArray[np.uint8]) -> None:
+    graph = load_graph(tiny_canonical)
+    twin = onnx.reference.ReferenceEvaluator(strip_qdq(graph))
+    for precision in (Precision.FP32, Precision.FP16):
+        with open_reference(tiny_canonical, precision) as session:
+            spec = session.artifact.inputs[0]
+            feeds = {"image": feed_from_pixels(frames_u8[:1], spec, graph.metadata.preprocess)}
+            np.testing.assert_allclose(session.infer(feeds)["logits"], twin.run(None, feeds)[0], atol=1e-3)
+            assert session.artifact.precision is Precision.FP32
+            assert session.runtime.endswith("float twin")
+            with pytest.raises(UsageError, match="no codes"):
+                session.codes(feeds)
