@@ -6,6 +6,7 @@ base class of ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,15 @@ class LayerSession(Protocol):
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """int8 codes of every quantized activation. With `force`, each tensor named there is replaced by the given
         codes after its own were recorded (teacher forcing: errors do not add up)."""
+        ...
+
+
+@runtime_checkable
+class ModelledSession(Protocol):
+    """A stand-in for hardware that is not here, which can compute under more than one model of its arithmetic."""
+
+    def other_models(self) -> Mapping[str, Session]:
+        """What each other model assumes -> a session that computes so."""
         ...
 
 

@@ -199,6 +199,17 @@ class LayerTable(Frozen):
     """The first tensor in graph order that fails; None where all are good."""
 
 
+class OtherModel(Frozen):
+    """What a stand-in for hardware gives under another model of its arithmetic: reported, its free run not gated."""
+
+    assumption: str
+    agreement: float
+    worst_agreement: float
+    max_lsb: float
+    dice: float | None = None
+    forced_max_lsb: int | None = None
+
+
 class VerifyResult(Subject):
     """Is it the same mask, are they the same integers, which layers are INT8? `passed` is False with reasons."""
 
@@ -238,6 +249,7 @@ class VerifyResult(Subject):
     float_layers: int
     census: Census
     layers: LayerTable | None = None
+    other_models: tuple[OtherModel, ...] = ()
     passed: bool
     reasons: tuple[str, ...] = ()
 

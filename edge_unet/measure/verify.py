@@ -18,8 +18,8 @@ from edge_unet.core.bundle import Bundle
 from edge_unet.core.confusion import Confusion
 from edge_unet.core.errors import ArtifactError, GraphError
 from edge_unet.core.files import sha256_of
-from edge_unet.core.protocols import LayerSession, Session, Target
-from edge_unet.core.report import LayerTable, VerifyResult
+from edge_unet.core.protocols import LayerSession, ModelledSession, Session, Target
+from edge_unet.core.report import LayerTable, OtherModel, VerifyResult
 from edge_unet.core.spec import Precision, PreprocessSpec, mask_from_logits
 from edge_unet.frames import read_frame, read_mask
 from edge_unet.measure.layers import FORCED_MAX_LSB, compare_layers
@@ -104,6 +104,7 @@ class _Seen:
     forced: LayerTable | None
     layers: LayerTable | None
     census: Census
+    other_models: tuple[OtherModel, ...]
 
 
 def verify_bundle(
@@ -140,6 +141,10 @@ def verify_bundle(
             forced=_forced(target, session, reference, frames[:forced_frames], preprocess) if read else None,
             layers=compare_layers(reference, session, frames[:1], preprocess) if layers and read else None,
             census=session.census(),
+            other_models=tuple(
+                _other_model(name, other, bundle, target, reference, frames, truths, step, forced_frames)
+                for name, other in (session.other_models().items() if isinstance(session, ModelledSession) else ())
+            ),
         )
     reasons = [
         *_mask_reasons(seen.masks, gate, metric_gate),
@@ -147,6 +152,11 @@ def verify_bundle(
         *_integer_reasons(seen.integers),
         *_forced_reasons(seen.forced),
         *_census_reasons(artifact, seen.census),
+        *(
+            f"teacher-forced with {m.assumption}: {m.forced_max_lsb} LSB, at most 1 allowed"
+            for m in seen.other_models
+            if (m.forced_max_lsb or 0) > 1
+        ),
     ]
     return _result(bundle, target, seen, gate, tuple(reasons))
 
@@ -189,6 +199,7 @@ def _result(bundle: Bundle, target: Target, seen: _Seen, gate: float, reasons: t
         float_layers=seen.census.float_layers,
         census=seen.census,
         layers=seen.layers,
+        other_models=seen.other_models,
         passed=not reasons,
         reasons=reasons,
     )
@@ -216,6 +227,23 @@ def _compare_masks(
             scores[0].add(mask_from_logits(received)[0], truths[number])
             scores[1].add(mask_from_logits(expected)[0], truths[number])
     return _Masks(agreement, *(scores if truths is not None else (None, None)))
+
+
+def _other_model(
+    name: str, session: Session, bundle: Bundle, target: Target, reference: Session, frames: NDArray[np.uint8],
+    truths: NDArray[np.uint8] | None, step: float, forced_frames: int,
+) -> OtherModel:  # fmt: skip
+    """The masks and the teacher-forced codes of one other model of the target's arithmetic."""
+    masks = _compare_masks(bundle, session, reference, frames, truths, None)
+    forced = _forced(target, session, reference, frames[:forced_frames], bundle.manifest.preprocess)
+    return OtherModel(
+        assumption=name,
+        agreement=masks.agreement.mean,
+        worst_agreement=min(masks.agreement.shares),
+        max_lsb=masks.agreement.max_difference / step,
+        dice=masks.target.dice() if masks.target else None,
+        forced_max_lsb=max((row.max_lsb for row in forced.rows), default=0) if forced else None,
+    )
 
 
 def _compare_golden(

@@ -48,6 +48,11 @@ def _tell(result: VerifyResult, frames: FrameSet, say: Callable[[str], None]) ->
         f"{result.int8_layers} int8 and {result.float_layers} float layers ({result.census.source}): "
         f"{'passed' if result.passed else 'FAILED'}"
     )
+    for other in result.other_models:
+        say(
+            f"  with {other.assumption}: agreement {100 * other.agreement:.3f} %, max {other.max_lsb:.1f} LSB, "
+            f"teacher-forced {other.forced_max_lsb} LSB"
+        )
     for reason in result.reasons:
         say(f"  {reason}")
     if result.layers is not None:

@@ -71,5 +71,5 @@ def test_ours_is_as_near_to_float_as_nncf_is(tmp_path: Path) -> None:
     }
     power = float(np.square(truth).mean())
     assert error["ours"] < 0.01 * power, "the quantized network is the float one"
-    # Seen: 0.034 against 0.186, although NNCF's asymmetric grids have a bit more behind a ReLU and its logits stay float.
+    # Seen: 0.034 against 0.186, although NNCF's grids are asymmetric (a bit more behind a ReLU), its logits float.
     assert error["ours"] < error["theirs"], error

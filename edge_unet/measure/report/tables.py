@@ -41,13 +41,14 @@ def agreement_table(report: BenchReport, names: Names) -> Table:
 
 def _agreement_row(v: VerifyResult, names: Names) -> tuple[str, ...]:
     near = "" if v.near_zero_pixels is None else f"\n{v.near_zero_pixels} px near zero apart"
+    others = "".join(f"\n{share(m.agreement)} with {m.assumption}" for m in v.other_models)
     forced = "" if v.forced_max_lsb is None else f"\n{v.forced_max_lsb} teacher-forced"
     worst = "" if v.worst_agreement == 1 else f"\nno. {v.worst_image}"
     golden = NOT_MEASURED
     if v.golden_images is not None:
         golden = f"{share(v.golden_agreement)}\n{v.golden_equal} of {v.golden_images} equal"
     return (
-        f"{names.of(v)}\n{detail_of(v)}", share(v.agreement) + near, share(v.worst_agreement) + worst,
+        f"{names.of(v)}\n{detail_of(v)}", share(v.agreement) + near + others, share(v.worst_agreement) + worst,
         f"{v.max_lsb:.1f}{forced}", signed_points(v.dice_delta), _compared(v.scales_equal, v.scales_compared),
         _compared(v.payloads_equal, v.payloads_compared), golden, "pass" if v.passed else "FAIL",
     )  # fmt: skip

@@ -2,11 +2,16 @@
 
 Core ML itself runs on Apple systems only. What stands in for it here executes the package's own MIL ops (see
 `interpreter`): it proves what was saved, not how the Neural Engine rounds.
+
+Two models of the arithmetic of an INT8 package are at hand, and nobody off a device can say which is nearer to one:
+- fused (the default): dequantize, convolution, activation and quantize are one int8 kernel with a wide accumulator, as
+  int8 hardware computes and as the pattern is meant; the fp16 types between them never exist in memory.
+- unfused: every tensor that the program declares fp16 is rounded to fp16, 11 bits, before it is quantized again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,20 +21,23 @@ from numpy.typing import NDArray
 
 from edge_unet.core.artifact import Artifact, Census, Codes
 from edge_unet.core.errors import UsageError, require
-from edge_unet.core.spec import Tensors
+from edge_unet.core.protocols import Session
+from edge_unet.core.spec import Precision, Tensors
 from edge_unet.targets.coreml.census import take_census
 from edge_unet.targets.coreml.interpreter import Translation, translate
 from edge_unet.targets.coreml.package import Package, load_package
 from edge_unet.targets.coreml.toolchain import EXTRA, versions
 from edge_unet.targets.feeds import check_feeds
 
+UNFUSED = "every fp16 tensor rounded"
+
 
 class MilSession:
     """Executes a saved package with MIL semantics on ONNX Runtime, graph optimizations off. Feeds are raw pixels,
     (1, H, W, C) u8 in the colour order of the package; results are the package's own outputs."""
 
-    def __init__(self, package: Package, artifact: Artifact, threads: int) -> None:
-        self._package, self._artifact, self._threads = package, artifact, threads
+    def __init__(self, package: Package, artifact: Artifact, threads: int, *, fused: bool) -> None:
+        self._package, self._artifact, self._threads, self._fused = package, artifact, threads, fused
         self._compiled: dict[frozenset[str], tuple[Translation, Any]] = {}
 
     @property
@@ -40,7 +48,14 @@ class MilSession:
     @property
     def runtime(self) -> str:
         """The interpreter, and the coremltools that read the package."""
-        return f"MIL interpreter (coremltools {versions('coremltools')['coremltools']}), not Core ML"
+        model = "int8 kernels fused" if self._fused else UNFUSED
+        return f"MIL interpreter (coremltools {versions('coremltools')['coremltools']}; {model}), not Core ML"
+
+    def other_models(self) -> Mapping[str, Session]:
+        """The same package under the other model of its arithmetic; see the module. Empty for float packages."""
+        if not self._fused:
+            return {}
+        return {UNFUSED: MilSession(self._package, self._artifact, self._threads, fused=False)}
 
     def infer(self, feeds: Tensors) -> Tensors:
         """Logits, (1, C, H, W) float32, of one frame."""
@@ -74,7 +89,8 @@ class MilSession:
         """The compiled twin whose codes `forced` come from outside; kept, since one verify run asks often."""
         if forced not in self._compiled:
             ort = require("onnxruntime", EXTRA)
-            translation = translate(self._package.main, self._package.names.activations, forced)
+            activations = self._package.names.activations
+            translation = translate(self._package.main, activations, forced, fused=self._fused)
             options = ort.SessionOptions()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.intra_op_num_threads = self._threads
@@ -86,12 +102,15 @@ class MilSession:
 
 
 @contextmanager
-def open_session(folder: Path, artifact: Artifact, *, threads: int = 1, bf16: bool = False) -> Iterator[MilSession]:
-    """Open the package that lies in `folder`.
+def open_session(
+    folder: Path, artifact: Artifact, *, threads: int = 1, bf16: bool = False, fused: bool = True
+) -> Iterator[MilSession]:
+    """Open the package that lies in `folder`. `fused` is the model of an INT8 package's arithmetic; see the module.
 
     Raises ArtifactError where it is damaged, UsageError on `bf16` (Core ML computes in fp16),
     MissingBackendError without coremltools or onnxruntime.
     """
     if bf16:
         raise UsageError("Core ML computes in fp16, not bf16; leave bf16 out")
-    yield MilSession(load_package(folder, artifact), artifact, threads)
+    int8 = artifact.precision is Precision.INT8
+    yield MilSession(load_package(folder, artifact), artifact, threads, fused=fused and int8)

@@ -74,13 +74,16 @@ class Translation:
     forced: Mapping[str, str]
 
 
-def translate(function: Any, activations: Mapping[str, str], forced: Iterable[str] = ()) -> Translation:
+def translate(
+    function: Any, activations: Mapping[str, str], forced: Iterable[str] = (), *, fused: bool = False
+) -> Translation:
     """Translate the MIL function of an image-taking package.
 
     `activations` maps MIL base names to canonical names; the codes of those quantize ops become outputs. The codes of
-    each canonical name in `forced` are read from an extra input instead. Raises GraphError on an unknown MIL op.
+    each canonical name in `forced` are read from an extra input instead. `fused`: see Writer. Raises GraphError on an
+    unknown MIL op.
     """
-    writer, wanted = Writer(), frozenset(forced)
+    writer, wanted = Writer(fused=fused), frozenset(forced)
     ((entry, variable),) = function.inputs.items()
     batch, channels, height, width = variable.shape
     inputs: list[tuple[str, int, tuple[int, ...]]] = [(entry, TensorProto.UINT8, (batch, height, width, channels))]

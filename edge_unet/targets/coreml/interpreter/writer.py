@@ -17,9 +17,11 @@ IR_VERSION = 10
 
 
 class Writer:
-    """MIL variables by name -> ONNX tensors. Floats are kept as float32; `store` rounds those MIL keeps in fp16."""
+    """MIL variables by name -> ONNX tensors. Floats are float32; `store` rounds those MIL declares fp16, unless the
+    ops between two quantizers are taken as one `fused` integer kernel, which rounds once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fused: bool = False) -> None:
+        self.fused = fused
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.tensors: dict[str, str] = {}
@@ -58,8 +60,8 @@ class Writer:
         return self.tensors[variable.name]
 
     def store(self, variable: Any, tensor: str) -> None:
-        """Bind a MIL variable, rounding through fp16 where the program declares it fp16."""
-        if is_fp16(variable):
+        """Bind a MIL variable, rounding through fp16 where the program declares it fp16 and it exists in memory."""
+        if is_fp16(variable) and not self.fused:
             half = self.emit("Cast", [tensor], {"to": TensorProto.FLOAT16})
             (tensor,) = self.emit("Cast", half, {"to": TensorProto.FLOAT})
         self.tensors[variable.name] = tensor
