@@ -152,11 +152,7 @@ def verify_bundle(
         *_integer_reasons(seen.integers),
         *_forced_reasons(seen.forced),
         *_census_reasons(artifact, seen.census),
-        *(
-            f"teacher-forced with {m.assumption}: {m.forced_max_lsb} LSB, at most 1 allowed"
-            for m in seen.other_models
-            if (m.forced_max_lsb or 0) > 1
-        ),
+        *_other_model_reasons(seen.other_models),
     ]
     return _result(bundle, target, seen, gate, tuple(reasons))
 
@@ -318,6 +314,14 @@ def _forced_reasons(forced: LayerTable | None) -> Iterator[str]:
         yield f"teacher-forced: tensor {row.name} differs by {row.max_lsb} LSB; at most {FORCED_MAX_LSB} is allowed"
     if not forced.rows:
         yield "teacher-forced: the interpreter shows no tensor of the canonical graph"
+
+
+def _other_model_reasons(models: tuple[OtherModel, ...]) -> Iterator[str]:
+    for model in models:
+        if (model.forced_max_lsb or 0) > FORCED_MAX_LSB:
+            yield (
+                f"teacher-forced with {model.assumption}: {model.forced_max_lsb} LSB, at most {FORCED_MAX_LSB} allowed"
+            )
 
 
 def _census_reasons(artifact: Artifact, census: Census) -> Iterator[str]:
