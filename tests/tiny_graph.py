@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_unet.canonical import Metadata, write_metadata
@@ -105,7 +105,7 @@ class GraphWriter:
     def finish(self, output: str, frames: NDArray[np.uint8]) -> onnx.ModelProto:
         """Write the Q/DQ graph; `output` becomes the graph output 'logits'."""
         ranges = self._ranges(frames)
-        scale = {"image": 1 / 64, **{n: float(np.float16(max(r, 1e-2) / 127)) for n, r in ranges.items()}}
+        scale = {"image": 1 / 64, **{n: float(rounded_up(max(r, 1e-2) / 127, bits=1)) for n, r in ranges.items()}}
         groups: list[set[str]] = []
         for group in self.share:
             joined = [g for g in groups if g & group]
@@ -121,7 +121,8 @@ class GraphWriter:
             if kind == "Conv":
                 resolved[1] = self._weight(nodes, constants, inputs[1])
                 step = np.float32(scale[inputs[0]]) * constants[f"{inputs[1]}.scale"]  # of the int32 accumulator
-                constants[inputs[2]] = np.rint(constants[inputs[2]] / step) * step
+                coarse = 2 ** np.ceil(np.log2(np.maximum(np.abs(constants[inputs[2]]) / (256 * step), 1)))  # fits fp16
+                constants[inputs[2]] = np.rint(constants[inputs[2]] / (step * coarse)) * (step * coarse)
             nodes.append(helper.make_node(kind, resolved, [name], name, **attributes))
             real[name] = name if name in self.silent else self._qdq(nodes, constants, name, scale[name])
         nodes[-1].output[0] = "logits"
@@ -133,7 +134,7 @@ class GraphWriter:
 
     def _weight(self, nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]], name: str) -> str:
         values = self.weights[name]
-        scale = (np.abs(values).max(axis=(1, 2, 3)) / 127).astype(np.float16).astype(np.float32)
+        scale = rounded_up(np.abs(values).max(axis=(1, 2, 3)) / 127, bits=3)
         codes = np.clip(np.rint(values / scale[:, None, None, None]), -127, 127).astype(np.int8)
         constants.update({name: codes, f"{name}.scale": scale, f"{name}.zp": np.zeros(len(scale), np.int8)})
         inputs = [name, f"{name}.scale", f"{name}.zp"]
@@ -147,6 +148,12 @@ class GraphWriter:
         nodes.append(helper.make_node("QuantizeLinear", [name, key, "zp"], [f"{name}.q"], f"{name}.q"))
         nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", key, "zp"], [f"{name}.dq"], f"{name}.dq"))
         return f"{name}.dq"
+
+
+def rounded_up(scale: ArrayLike, *, bits: int) -> NDArray[np.float32]:
+    """The next number of `bits` significant bits: on such scales the sums of every engine are exact."""
+    mantissa, exponent = np.frexp(scale)
+    return np.ldexp(np.ceil(mantissa * 2**bits), exponent - bits).astype(np.float32)
 
 
 def frames_u8(count: int, size: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -163,7 +170,7 @@ def write_tiny(path: Path, *, size: int = 64, classes: int = 1, seed: int = 0) -
     stem = g.conv("stem", "image", 3, 8, 3, stride=2)
     wide = g.conv("expand", stem, 8, 16, 1)
     wide = g.conv("depthwise", wide, 16, 16, 3, groups=16)
-    tap = g.op("Add", "residual", [stem, g.conv("project", wide, 16, 8, 1, act="")])
+    tap = g.op("Add", "residual", [stem, g.conv("project", wide, 16, 8, 1, act="")], shared=True)
     down = g.conv("down", tap, 8, 16, 3, stride=2, groups=1)
     pooled = g.op("MaxPool", "pool", [down], shared=True, kernel_shape=[2, 2], strides=[2, 2])
     deep = g.conv("deep", pooled, 16, 16, 3)

@@ -56,8 +56,8 @@ def parser_opset(graph: CanonicalGraph) -> Iterator[Finding]:
             yield "", f"expected opset {OPSET} or older, received {entry.version}"
 
 
-CANONICAL_ELSEWHERE = frozenset({"opset", "logits-quantizer", "activations-int8", "activations-affine"})
-"""Canonical rules that the kit's graph replaces by its own."""
+CANONICAL_ELSEWHERE = frozenset({"opset", "logits-quantizer", "activations-int8", "activations-affine", "bias-on-grid"})
+"""Canonical rules that the kit's graph replaces by its own, or that TensorRT, with float biases, does not need."""
 
 RULES_FOR_TENSORRT: Mapping[str, Rule] = registry(
     [

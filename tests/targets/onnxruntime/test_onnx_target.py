@@ -59,19 +59,15 @@ def test_optimized_every_conv_is_integer_and_masks_agree(
     with open_onnx(tmp_path, artifact) as session:
         ours = artifact_logits(session, frames_u8)
         census = session.census()
-    # The runtime rounds each bias to an int32 code, which moves about one code in a thousand by one (teacher-forced
-    # below); untrained weights amplify that, and argmax over three logits on a grid of 1/16 meets many near ties.
-    gate = 0.99 if ours[0].shape[1] == 1 else 0.975
-    assert agreement(ours, reference_logits(canonical, frames_u8)) >= gate
+    # On scales of few significant bits int32 and float32 sums are the same number, and so is every rounding.
+    assert all(np.array_equal(a, b) for a, b in zip(ours, reference_logits(canonical, frames_u8), strict=True))
     convs = [layer for layer in census.layers if layer.op == "Conv"]
     assert len(convs) == sum(node.op == "Conv" for node in load_graph(canonical).nodes)
     assert {layer.precision for layer in convs} == {"int8"}
     assert [layer.op for layer in census.layers if layer.precision != "int8"] == ["Resize"]
 
 
-def test_teacher_forced_codes_are_within_one_step(
-    tiny_canonical: Path, frames_u8: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_teacher_forced_codes_are_equal(tiny_canonical: Path, frames_u8: NDArray[np.uint8], tmp_path: Path) -> None:
     artifact = lower(tiny_canonical, Precision.INT8, into=tmp_path)
     preprocess = load_graph(tiny_canonical).metadata.preprocess
     with open_reference(tiny_canonical) as reference, open_onnx(tmp_path, artifact) as session:
@@ -83,9 +79,7 @@ def test_teacher_forced_codes_are_within_one_step(
     assert set(forced) == set(expected) == set(free)
     for name, codes in expected.items():
         assert forced[name].dtype == np.int8
-        error = np.abs(forced[name].astype(np.int16) - codes)
-        assert error.max() <= 1, name
-        assert error.mean() <= 0.003, name
+        np.testing.assert_array_equal(forced[name], codes, err_msg=name)
 
 
 def test_read_back_equals_the_canonical_scales_and_integers(canonical: Path, tmp_path: Path) -> None:

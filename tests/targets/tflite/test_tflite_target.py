@@ -120,9 +120,9 @@ def test_nearest_as_an_op_splits_the_graph_but_gives_the_same_logits(
 
 
 def test_teacher_forced_codes_are_within_one(lowered: Lowered, frames_u8: NDArray[np.uint8]) -> None:
-    """Each tensor, computed from the reference's own codes, is off by at most one code and in few places: TFLite
-    rounds int32 sums with a fixed-point multiplier, the reference rounds float sums. Bilinear x2 often lands exactly
-    between two codes, where the two round differently (4 % of codes, all ties): 5 % there, 1 % elsewhere."""
+    """Each tensor, computed from the reference's own codes, is off by at most one code and in few places: TFLite's
+    built-in kernels, which alone show their tensors, round ties away from zero, the reference to even. Behind a
+    convolution up to 1.1 % of codes are ties, behind bilinear x2 4 %: bounds of 2 % and 5 %."""
     with open_reference(lowered.canonical) as reference, open_session(lowered.folder, lowered.int8) as session:
         assert isinstance(session, LayerSession)
         for frame in frames_u8[:3]:
@@ -136,7 +136,7 @@ def test_teacher_forced_codes_are_within_one(lowered: Lowered, frames_u8: NDArra
                 off = np.abs(forced[name].astype(int) - codes)
                 assert forced[name].shape == codes.shape
                 assert off.max() <= 1, name
-                assert (off != 0).mean() <= (0.05 if name.startswith("resize") else 0.01), name
+                assert (off != 0).mean() <= (0.05 if name.startswith("resize") else 0.02), name
 
 
 def test_forcing_its_own_codes_changes_nothing(lowered: Lowered, frames_u8: NDArray[np.uint8]) -> None:
@@ -163,9 +163,11 @@ def test_forcing_a_tensor_reaches_what_follows(lowered: Lowered, frames_u8: NDAr
 @pytest.mark.parametrize("kernels", ["xnnpack", "builtin", "reference"])
 def test_masks_agree_with_the_reference(lowered: Lowered, frames_u8: NDArray[np.uint8], kernels: Kernels) -> None:
     """The tiny networks are untrained: with three classes a fifth of the pixels lie within two steps of a tie. So: a
-    mask may differ only where the reference is within 4 steps of a tie, no logit is off by more than 6 steps, and
-    97 % of all pixels agree. The bounds leave room above what was measured (XNNPACK: 99.1 % binary, 98.1 % with three
-    classes); they catch a wrong lowering, they are not the 99.9 % gate that verify holds trained networks to."""
+    mask may differ only where the reference is within 6 steps of a tie, no logit is off by more than 6 steps, and
+    97 % of all pixels agree. The bounds leave room above what was measured; they catch a wrong lowering, they are not
+    the 99.9 % gate that verify holds trained networks to. XNNPACK rounds ties to even like the reference, all but
+    those of the last bilinear x2: no logit is off by more than one step."""
+    limit = 1 / 16 if kernels == "xnnpack" else 6 / 16
     agreement = []
     with (
         open_reference(lowered.canonical) as reference,
@@ -176,8 +178,8 @@ def test_masks_agree_with_the_reference(lowered: Lowered, frames_u8: NDArray[np.
             ordered = np.sort(expected, axis=1)
             margin = ordered[:, -1] - ordered[:, -2] if expected.shape[1] > 1 else np.abs(expected[:, 0])
             differs = mask_from_logits(expected) != mask_from_logits(received)
-            assert margin[differs].max(initial=0) <= 4 / 16
-            assert np.abs(expected - received).max() <= 6 / 16
+            assert margin[differs].max(initial=0) <= limit
+            assert np.abs(expected - received).max() <= limit
             agreement.append(1 - differs.mean())
     assert np.mean(agreement) >= 0.97
 
