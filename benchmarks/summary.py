@@ -78,7 +78,8 @@ def _verified_row(v: VerifyResult, report: BenchReport) -> list[str]:
         label,
         f"{v.artifact_bytes / 1024:.0f}" if v.artifact_bytes else "",
         *(dice(q) for q in qualities),
-        f"{100 * v.agreement:.3f} %",
+        f"{100 * v.agreement:.3f} %"
+        + "".join(f" ({100 * m.agreement:.2f} % with {m.assumption})" for m in v.other_models),
         f"{v.scales_compared} {equal[v.scales_equal]}",
         f"{v.payloads_compared} {equal[v.payloads_equal]}",
         f"{v.int8_layers} of {v.int8_layers + v.float_layers}",
