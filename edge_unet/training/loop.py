@@ -29,6 +29,8 @@ from edge_unet.training.state import Phase, Position, TrainingState, save_state,
 
 SAVE_EVERY_S = 300.0
 """State is saved at every epoch's end, and this often inside one: what a kill can cost at most."""
+START_MARGIN = 0.005
+"""Dice or mIoU by which QAT may fall below its calibrated start and still be kept."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,14 @@ class Loop:
         scores = evaluate(self.ema.net, self.job.val_frames, self.job.val_masks, self.job.recipe)
         self.keep_if_better(scores, self.epoch + 1)
         return scores
+
+    def keep_start(self, scores: dict[str, float]) -> None:
+        """Keep the calibrated network as what QAT must not harm: an epoch that comes within START_MARGIN replaces it.
+
+        Differences below that are noise of a small validation set, and the trained scales are the ones to ship.
+        """
+        self.keep_if_better(scores, 0)
+        self.best_score = selection_score(scores, self.job.recipe) - START_MARGIN
 
     def keep_if_better(self, scores: dict[str, float], epoch: int) -> None:
         """Write the EMA weights as the phase's checkpoint where `scores` beat the kept ones."""

@@ -54,8 +54,8 @@ def train(
     """Run one phase and write the EMA weights that validate best to out/fp32.safetensors or out/qat.safetensors.
 
     "fp32" starts from random weights, or from the FP32 checkpoint `init`. "qat" needs an FP32 checkpoint `init`,
-    calibrates on training frames and keeps the calibrated network unless training makes a better one. With `resume`
-    an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a finished one
+    calibrates on training frames and keeps the calibrated network only where every epoch is clearly worse. With
+    `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a finished one
     returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
 
     Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe;
@@ -76,7 +76,7 @@ def train(
         if state is not None:
             loop.restore(state)
         elif phase == "qat" and peers.leads:
-            loop.keep_if_better(evaluate(loop.ema.net, job.val_frames, job.val_masks, recipe), 0)
+            loop.keep_start(evaluate(loop.ema.net, job.val_frames, job.val_masks, recipe))
         return loop.run()
 
 
