@@ -1,6 +1,6 @@
 """The smallest camera app: open a bundle, read a video, write the overlay. Start your own from here.
 
-    python apps/camera/camera.py BUNDLE VIDEO OUT.mp4
+python apps/camera/camera.py BUNDLE VIDEO OUT.mp4
 """
 
 from __future__ import annotations

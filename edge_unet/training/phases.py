@@ -55,8 +55,8 @@ def train(
 
     "fp32" starts from random weights, or from the FP32 checkpoint `init`. "qat" needs an FP32 checkpoint `init`,
     calibrates on training frames and keeps the calibrated network only where every epoch is clearly worse. With
-    `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a finished one
-    returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
+    `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a
+    finished one returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
 
     Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe;
     DataError on classes that differ from the recipe's; EdgeUnetError where the loss diverges.

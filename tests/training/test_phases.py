@@ -157,9 +157,7 @@ def test_qat_goes_on_from_a_quantized_checkpoint(tmp_path: Path, recipe: Recipe,
     before, after = load_checkpoint(first.checkpoint), load_checkpoint(second.checkpoint)
     assert after.info.parent_sha256 == before.sha256
     assert after.info.calibration_sha256 == before.info.calibration_sha256
-    assert second.metrics["val_dice"] >= first.metrics["val_dice"] - START_MARGIN, (
-        "QAT may not harm"
-    )
+    assert second.metrics["val_dice"] >= first.metrics["val_dice"] - START_MARGIN, "QAT may not harm"
 
 
 def test_data_that_does_not_fit_is_refused(tmp_path: Path, recipe: Recipe, squares: Data, squares3: Data) -> None:
