@@ -314,7 +314,10 @@ class TestExitCodes:
     def test_130_on_ctrl_c(self, road: Road, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "edge_unet.cli", "train", "--recipe", str(road.recipe), "--data",
                    str(road.data), "--out", str(tmp_path), "--epochs", "500", "--phase", "fp32"]  # fmt: skip
+        # A shell starts its background jobs with SIGINT ignored, and children inherit that; a terminal's do not.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+            signal.signal(signal.SIGINT, before)
             assert child.stdout is not None
             said = next(line for line in child.stdout if "epoch " in line)
             child.send_signal(signal.SIGINT)
