@@ -14,9 +14,9 @@ from edge_unet.core.errors import DataError
 ColorOrder = Literal["RGB", "BGR", "GRAY"]
 
 
-def read_frame(path: Path, color_order: ColorOrder = "RGB") -> NDArray[np.uint8]:
+def read_frame(path: str | Path, color_order: ColorOrder = "RGB") -> NDArray[np.uint8]:
     """(H, W, 3) u8 in `color_order`, or (H, W, 1) for GRAY. Raises DataError on an unreadable or non-8-bit file."""
-    image = _decode(path)
+    image = _decode(Path(path))
     if image.dtype != np.uint8:
         raise DataError(f"{path}: {image.dtype} pixels; expected 8 bits a channel")
     if image.ndim == 2:

@@ -18,6 +18,8 @@ from edge_unet.core.registry import lookup, registry
 
 HALF_BINS = 2048
 """Bins on each side of zero. The range doubles as values grow, so at least half of them are in use."""
+WIDTH_MIN = 2.0**-100
+"""Bins of denormal numbers would have width 0 in float32; values that small are zero on every grid."""
 SAMPLES_PER_UPDATE = 1 << 18
 """Values of one update that enter the histogram (evenly strided); minimum and maximum always see all of them."""
 
@@ -70,7 +72,7 @@ class HistogramObserver(MinMaxObserver):
             self.counts[HALF_BINS] += x.numel()
             return
         if self.width == 0:
-            self.width = limit / HALF_BINS
+            self.width = max(limit / HALF_BINS, WIDTH_MIN)
         while limit > HALF_BINS * self.width:
             self._double()
         values = x.reshape(-1)[:: max(1, x.numel() // SAMPLES_PER_UPDATE)]

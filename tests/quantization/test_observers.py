@@ -113,3 +113,12 @@ def test_observers_refuse_what_is_no_range(name: str) -> None:
 def test_a_wrong_observer_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'minmax'"):
         make_observer("minmx")
+
+
+@pytest.mark.parametrize("kind", ["percentile", "entropy", "mse"])
+def test_denormal_numbers_are_counted_as_zero(kind: str) -> None:
+    observer = make_observer(kind, 99.99)
+    observer.update(torch.tensor([0.0, 7e-45, 7e-45]))
+    low, high = observer.range()
+    assert low == 0.0
+    assert 0.0 <= high < 1e-40
