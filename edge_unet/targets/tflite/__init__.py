@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_unet.core.protocols import Target
 from edge_unet.core.spec import QuantScheme
 from edge_unet.targets.tflite.lower import PRECISIONS, lower_android, lower_embedded_linux
@@ -21,18 +23,7 @@ ANDROID = Target(
     open=open_session,
     read_back=read_back,
 )
-EMBEDDED_LINUX = Target(
-    name="embedded-linux",
-    format=".tflite",
-    precisions=PRECISIONS,
-    scheme=QuantScheme.PORTABLE,
-    ops=frozenset(OPS),
-    extra="tflite",
-    executes_here=True,
-    lower=lower_embedded_linux,
-    open=open_session,
-    read_back=read_back,
-)
+EMBEDDED_LINUX = replace(ANDROID, name="embedded-linux", lower=lower_embedded_linux)
 TARGETS = (ANDROID, EMBEDDED_LINUX)
 
 __all__ = ["ANDROID", "EMBEDDED_LINUX", "TARGETS", "open_reference_kernels", "open_session"]
