@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from command_line import Call, Outcome
 from numpy.typing import NDArray
 from tiny_graph import frames_u8 as make_frames
 from tiny_graph import write_tiny
+
+if TYPE_CHECKING:
+    from small_road import Road
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -41,3 +47,37 @@ def tiny_canonical_multiclass(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frames_u8() -> NDArray[np.uint8]:
     """(8, 64, 64, 3) u8 pictures."""
     return make_frames(8, 64)
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+    """A small network that is really trained, with its data; made once for all workers."""
+    from small_road import make_road  # torch, which most tests do not need
+
+    return make_road(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its bundles, by target."""
+    from small_road import make_bundles
+
+    return make_bundles(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """The command in this process, in an empty folder: quicker, and a bug's exception fails the test as itself."""
+    from edge_unet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["edge-unet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, out, err)
+
+    return run

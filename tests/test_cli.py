@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-import onnx
 import pytest
 from blocked import run_without
-from onnx import numpy_helper
-from small_road import Road, make_bundles, make_road
+from command_line import Call, Outcome, edge_unet, wrong_scale
+from small_road import Road
 from typer.main import get_command
 
 from edge_unet import __version__
-from edge_unet.cli import app, main
+from edge_unet.cli import app
 from edge_unet.core.files import sha256_of
 from edge_unet.core.report import BenchReport, Schedule, write_report
 from edge_unet.measure.environment import read_environment
@@ -34,76 +26,6 @@ from edge_unet.pipeline import reference
 VERBS = ("train", "quantize", "export", "verify", "evaluate", "bench", "report", "camera", "demo", "models", "doctor")
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
 HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def value(self) -> Any:
-        """The last line of stdout as JSON."""
-        return json.loads(self.out.splitlines()[-1])
-
-
-Call = Callable[..., Outcome]
-
-
-def edge_unet(*arguments: str | Path, cwd: Path | None = None) -> Outcome:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "edge_unet.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """The command in this process, in an empty folder: quicker, and a bug's exception fails the test as itself."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["edge-unet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        code = caught.value.code
-        return Outcome(code if isinstance(code, int) else 0, out, err)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    return make_road(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_bundles(tmp_path_factory.getbasetemp())
-
-
-def wrong_scale(bundle: Path, folder: Path) -> Path:
-    """A copy of an onnx bundle with one activation scale changed, and every hash in its manifest made to fit."""
-    shutil.copytree(bundle, folder)
-    model = onnx.load(folder / "model.onnx")
-    middle = [node for node in model.graph.node if node.op_type == "QuantizeLinear"][2]
-    scale = next(i for i in model.graph.initializer if i.name == middle.input[1])
-    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
-    onnx.save(model, folder / "model.onnx")
-    fix_hashes(folder)
-    return folder
-
-
-def fix_hashes(folder: Path) -> None:
-    """Write the hashes of the files as they are now into the manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = {name: sha256_of(folder / name) for name in manifest["files"]}
-    manifest["artifact"]["sha256"] = manifest["files"][manifest["artifact"]["path"]]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 class TestHelp:
@@ -374,172 +296,3 @@ class TestExitCodes:
         assert len(done.err.strip().splitlines()) == 1
         assert done.err.startswith(f"error: {message}")
         assert list(Path.cwd().iterdir()) == []
-
-
-class TestBadInputs:
-    """Each: one clear line that names the file, the right exit code, nothing lost or overwritten."""
-
-    def refused(self, done: Outcome, code: int, *parts: str) -> None:
-        assert done.code == code, done.err
-        lines = [line for line in done.err.splitlines() if not line.startswith("INFO:")]
-        assert lines[0].startswith("error: ")
-        assert all(line.startswith("  ") for line in lines[1:])  # further lines only list offenders
-        for part in parts:
-            assert part in done.err
-
-    @pytest.mark.parametrize("keep", [0, 7, 0.5, 0.99])
-    @pytest.mark.parametrize("name", ["canonical.onnx", "ptq.safetensors"])
-    def test_a_truncated_model(self, road: Road, bundles: dict[str, Path], call: Call, name: str, keep: float) -> None:
-        whole = (road.ptq if name == "ptq.safetensors" else bundles["onnx"] / name).read_bytes()
-        short = Path(name)
-        short.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-        self.refused(call("export", short, "--target", "onnx", "--out", "out"), 1, name)
-        if name == "ptq.safetensors":
-            self.refused(call("evaluate", short, "--data", road.data), 1, name)
-            self.refused(call("quantize", short, "--out", "new.safetensors"), 1, name)
-        assert [p.name for p in Path.cwd().iterdir() if any(p.rglob("*")) or p.is_file()] == [name]
-
-    def test_a_foreign_onnx(self, call: Call) -> None:
-        node = onnx.helper.make_node("Relu", ["x"], ["y"], "act")
-        value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for n in "xy"]
-        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])), "foreign.onnx")
-        done = call("export", "foreign.onnx", "--out", "out")
-        assert done.code == 1
-        assert "Traceback" not in done.err
-        assert "error: " in done.err
-        assert not Path("out").exists()
-
-    @pytest.mark.parametrize("name", ["model.onnx", "canonical.onnx", "golden/00.png", "MODEL_CARD.md"])
-    @pytest.mark.parametrize("damage", ["truncated", "missing"])
-    def test_a_damaged_bundle(self, road: Road, bundles: dict[str, Path], call: Call, name: str, damage: str) -> None:
-        shutil.copytree(bundles["onnx"], "bundle")
-        file = Path("bundle") / name
-        whole = file.read_bytes()
-        file.unlink()
-        if damage == "truncated":
-            file.write_bytes(whole[: len(whole) // 2])
-        listed = "golden" if name.startswith("golden") else name
-        for arguments in (("verify", "bundle"), ("evaluate", "bundle", "--data", road.data), ("bench", "bundle")):
-            self.refused(call(*arguments), 1, listed, "export the bundle again")
-        assert not Path("out").exists()
-
-    @pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '{"schema_version": 2}'])
-    def test_a_damaged_manifest(self, bundles: dict[str, Path], call: Call, text: str) -> None:
-        shutil.copytree(bundles["onnx"], "bundle")
-        Path("bundle/manifest.json").write_text(text)
-        self.refused(call("verify", "bundle"), 1, "manifest.json: damaged manifest")
-
-    def test_a_wrong_sha256(self, bundles: dict[str, Path], call: Call) -> None:
-        shutil.copytree(bundles["onnx"], "bundle")
-        with Path("bundle/model.onnx").open("r+b") as stream:
-            stream.seek(5000)
-            byte = stream.read(1)
-            stream.seek(5000)
-            stream.write(bytes([byte[0] ^ 1]))
-        self.refused(call("verify", "bundle"), 1, "model.onnx: sha256 expected", "received")
-
-    @pytest.mark.parametrize("name", ["kit.json", "model.onnx", "dropped.json"])
-    def test_a_damaged_artifact_whose_hashes_were_made_to_fit(
-        self, bundles: dict[str, Path], call: Call, name: str
-    ) -> None:
-        shutil.copytree(bundles["jetson"], "bundle")
-        file = Path("bundle/jetson") / name
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        fix_hashes(Path("bundle"))
-        self.refused(call("verify", "bundle"), 1, name)
-
-    PICTURES = {
-        "RGBA": (np.zeros((64, 64, 4), np.uint8), "alpha"),
-        "16-bit": (np.zeros((64, 64, 3), np.uint16), "8 bits"),
-        "another size": (np.zeros((32, 64, 3), np.uint8), "32"),
-    }
-    MASKS = {
-        "in colour": (np.zeros((64, 64, 3), np.uint8), "one 8-bit channel"),
-        "16-bit": (np.zeros((64, 64), np.uint16), "one 8-bit channel"),
-        "unknown labels": (np.full((64, 64), 7, np.uint8), "unknown labels"),
-    }
-
-    @pytest.mark.parametrize("what", PICTURES)
-    def test_a_wrong_image(self, road: Road, bundles: dict[str, Path], call: Call, what: str) -> None:
-        pixels, message = self.PICTURES[what]
-        shutil.copytree(road.data, "data")
-        for split in ("train", "val"):
-            cv2.imwrite(f"data/{split}/images/003.png", pixels)
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "val/", "003.png", message)
-        self.refused(call("train", "--recipe", road.recipe, "--data", "data", "--out", "run"), 2, "003.png", message)
-        assert not Path("run").exists()
-
-    @pytest.mark.parametrize("what", MASKS)
-    def test_a_wrong_mask(self, road: Road, bundles: dict[str, Path], call: Call, what: str) -> None:
-        pixels, message = self.MASKS[what]
-        shutil.copytree(road.data, "data")
-        for name in ("002.png", "005.png"):
-            cv2.imwrite(f"data/val/masks/{name}", pixels)
-        self.refused(call("verify", bundles["onnx"], "--data", "data"), 2, "002.png", "005.png", message)
-
-    def test_files_without_a_partner(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
-        shutil.copytree(road.data / "val", "data")
-        Path("data/masks/001.png").unlink()
-        Path("data/images/004.png").unlink()
-        Path("data/images/006.png").write_bytes(b"")
-        done = call("evaluate", bundles["onnx"], "--data", "data")
-        self.refused(done, 2, "001.png: image without a mask", "004.png: mask without an image", "006.png: not a read")
-
-    def test_empty_folders(self, bundles: dict[str, Path], call: Call) -> None:
-        Path("data").mkdir()
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "images/")
-        for name in ("images", "masks"):
-            (Path("data") / name).mkdir()
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "empty")
-        self.refused(call("train", "--data", "data", "--out", "run"), 2, "data", "empty")
-        Path("frames").mkdir()
-        arguments = ("--source", f"file://{Path('frames').resolve()}", "--sink", "none")
-        self.refused(call("camera", bundles["onnx"], *arguments), 2, "frames")
-
-    def test_a_place_that_cannot_be_written(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
-        Path("file").write_text("precious")
-        bench = Path("bench.json")
-        for arguments in (
-            ("export", road.ptq, "--target", "onnx", "--out", "file"),
-            ("bench", bundles["onnx"], "--out", "file/bench.json"),
-            ("quantize", road.fp32, "--out", "file/q.safetensors"),
-            ("train", "--recipe", road.recipe, "--data", road.data, "--out", "file"),
-        ):
-            self.refused_last(call(*arguments), "cannot write file")
-        Path("results").mkdir()
-        Path("results/old.json").write_text("precious")
-        for arguments in (
-            ("bench", bundles["onnx"], "--out", "results"),
-            ("quantize", road.fp32, "--out", "results"),
-        ):
-            self.refused_last(call(*arguments), "cannot write results: it is a folder")
-        assert Path("file").read_text() == Path("results/old.json").read_text() == "precious"
-        assert not bench.exists()
-
-    def refused_last(self, done: Outcome, message: str) -> None:
-        assert done.code == 2
-        assert done.err.splitlines()[-1].startswith(f"error: {message}")
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("[train]\nlearning_rat = 1", "unknown key 'train.learning_rat'; did you mean 'learning_rate'?"),
-            ("[quantize.qat]\nepoch = 1", "unknown key 'quantize.qat.epoch'; did you mean 'epochs'?"),
-            ("[train]\nepochs = -1", "train.epochs: Input should be greater than 0"),
-            ("[train\n", "cannot read the recipe"),
-            ('[model]\nname = "mobile_unett"', "did you mean 'mobile_unet'?"),
-            ("[preprocess]\nheight = 60\nwidth = 64", "multiples of 32, received 60x64"),
-        ],
-    )
-    def test_a_recipe_with_a_mistake(self, road: Road, call: Call, text: str, message: str) -> None:
-        Path("recipe.toml").write_text(text)
-        done = call("train", "--recipe", "recipe.toml", "--data", road.data, "--out", "run")
-        assert done.code == 2
-        assert message in done.err.splitlines()[-1]
-        assert not Path("run").exists()
-
-    @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"title": 3}'])
-    def test_a_damaged_result_file(self, call: Call, text: str) -> None:
-        Path("result.json").write_text(text)
-        self.refused(call("report", "result.json", "--out", "page"), 1, "result.json: damaged report")
-        assert not Path("page").exists()
