@@ -104,6 +104,19 @@ class CanonicalGraph:
                 return parse_metadata(entry.value)
         raise ArtifactError(f"no {METADATA_KEY!r} entry in metadata_props; expected a file written by edge-unet export")
 
+    def island(self, node: Node) -> str | None:
+        """The path of the declared float island that `node` belongs to; None where it has to be in INT8."""
+        if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            return None
+        return next((path for path in self._islands if node.name.startswith(path) and _ends(node.name, path)), None)
+
+    @cached_property
+    def _islands(self) -> tuple[str, ...]:
+        try:
+            return tuple(self.metadata.islands)
+        except ArtifactError:
+            return ()  # a graph without metadata declares none; its own rule says what is missing
+
     def quantized(self, name: str) -> str | None:
         """The int8 tensor that stands behind a float tensor: the input of the DequantizeLinear that makes it."""
         node = self.producers.get(name)
@@ -121,6 +134,12 @@ class CanonicalGraph:
         if np.unique(zero).size > 1:
             raise GraphError(f"node {node.name!r} ({node.op}): zero points differ between channels")
         return Grid(scale, int(zero.reshape(-1)[0]))
+
+
+def _ends(name: str, path: str) -> bool:
+    """Whether `path` is the whole of `name`, or is followed by a part of its own or by a number."""
+    rest = name[len(path) :]
+    return rest == "" or rest.startswith(".") or (rest.startswith("_") and rest[1:].split(".")[0].isdigit())
 
 
 def load_model(path: Path) -> onnx.ModelProto:

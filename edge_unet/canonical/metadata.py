@@ -22,6 +22,8 @@ class Metadata(Frozen):
     name: str
     model: str
     """Registry name of the network, for example mobile_unet."""
+    level: str | None = None
+    """The deep-supervision head that it was pruned to: L1 .. Ln or mean."""
     preprocess: PreprocessSpec
     classes: ClassSpec
     scheme: QuantScheme
@@ -34,6 +36,8 @@ class Metadata(Frozen):
     checkpoint_sha256: str | None = None
     calibration_sha256: str | None = None
     data_sha256: str | None = None
+    islands: Mapping[str, str] = Field(default_factory=dict)
+    """Module path -> why its nodes stay float. A node belongs to the island whose path its name begins with."""
     versions: Mapping[str, str] = Field(default_factory=dict)
 
 

@@ -115,6 +115,7 @@ RULES: Mapping[str, Rule] = registry(
         ("shared-scale", placement.shared_scale),
         ("add-inputs", placement.add_inputs),
         ("quantized-inputs", placement.quantized_inputs),
+        ("islands-weightless", placement.islands_weightless),
         ("resize-modes", placement.resize_modes),
         ("input-quantizer", grids.input_quantizer),
         ("logits-quantizer", grids.logits_quantizer),

@@ -57,7 +57,7 @@ def _island_tensors(graph: CanonicalGraph) -> set[str]:
     inside: set[str] = set()
     for node in graph.nodes:
         carries = node.op not in WEIGHT_OPS and node.op not in ("QuantizeLinear", "DequantizeLinear")
-        if node.op in FLOAT_ISLANDS or (carries and any(i in inside for i in node.inputs)):
+        if graph.island(node) or node.op in FLOAT_ISLANDS or (carries and any(i in inside for i in node.inputs)):
             inside.update(node.outputs)
     return inside
 
@@ -106,7 +106,7 @@ def shared_scale(graph: CanonicalGraph) -> Iterator[Finding]:
     """Concat, Resize, pooling and moving ops have one scale for inputs and output: they are byte copies on every
     runtime only then (TFLite refuses the file otherwise, TensorRT requantizes)."""
     for node in graph.nodes:
-        if node.op not in MOVING_OPS:
+        if node.op not in MOVING_OPS or graph.island(node):
             continue
         scales = {i: s for i in data_inputs(graph, node) if (s := _scale_of_float(graph, i)) is not None}
         scales.update({f"{o} (output)": s for o in node.outputs for s in _scales_after(graph, o)})
@@ -129,13 +129,23 @@ def quantized_inputs(graph: CanonicalGraph) -> Iterator[Finding]:
 def _unquantized(graph: CanonicalGraph, concerns: Callable[[str], bool]) -> Iterator[Finding]:
     islands = _island_tensors(graph)
     for node in graph.nodes:
-        if not concerns(node.op):
+        if not concerns(node.op) or graph.island(node):
             continue
         for name in data_inputs(graph, node):
             inside = name in islands and node.op not in WEIGHT_OPS
             attention = name in islands and node.op == "MatMul" and node.inputs[1] not in graph.weights
             if graph.quantized(name) is None and not inside and not attention:
                 yield node.name, f"input {name!r} of {node.op}: expected a dequantized tensor, received a float one"
+
+
+def islands_weightless(graph: CanonicalGraph) -> Iterator[Finding]:
+    """A declared island holds no convolution and no product with a weight: those are what INT8 is for."""
+    for node in graph.nodes:
+        if (path := graph.island(node)) is None:
+            continue
+        constant = node.op == "MatMul" and any(i in graph.constants or i in graph.weights for i in node.inputs)
+        if node.op in ("Conv", "ConvTranspose", "Gemm") or constant:
+            yield node.name, f"expected no weights inside the float island {path!r}, received {node.op}"
 
 
 def resize_modes(graph: CanonicalGraph) -> Iterator[Finding]:

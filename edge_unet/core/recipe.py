@@ -24,18 +24,25 @@ Stage = tuple[PositiveInt, PositiveInt]
 
 
 class ModelSpec(Frozen):
-    """Which network, and how large. `width` multiplies the channels of mobile_unet (rounded to 8);
-    `base` is the first level's channels of unet."""
+    """Which network, and how large. `width` multiplies the channels of the mobile networks (rounded to 8), `base` is
+    the first level's channels of the U-Nets, `variant` names a row of a network's own size table."""
 
     name: str = "mobile_unet"
+    variant: str = ""
+    """A row of the size table in the network's file, where it has one ("b0", "s", …); empty = its default."""
     width: float = Field(default=0.5, gt=0)
     base: int = Field(default=32, gt=0)
     depth: int = Field(default=5, ge=2, le=5)
     """Downsamplings: mobile_unet at depth 5 reaches 1/32, unet at depth 4 reaches 1/16."""
     decoder: tuple[int, ...] = (96, 64, 32, 16)
     """mobile_unet: channels of the decoder levels, coarse to fine, before `width` (the last `depth - 1` are used)."""
-    upsample: Literal["nearest", "bilinear"] = "nearest"
-    """bilinear is half-pixel; align_corners does not exist here because runtimes disagree on it."""
+    upsample: Literal["nearest", "bilinear", "deconv"] = "nearest"
+    """bilinear is half-pixel; align_corners does not exist here because runtimes disagree on it. deconv is a 2x2
+    transposed convolution of stride 2, where the network has one."""
+    deep: bool = False
+    """Train every head that the network has (deep supervision). Off, only its last one exists."""
+    level: str | None = Field(default=None, pattern=r"^(L[1-9]|mean)$")
+    """The head that a pruned network ends in: L1 (cheapest) .. Ln, or the mean of all."""
 
 
 class AugmentSpec(Frozen):

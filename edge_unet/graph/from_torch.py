@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -21,6 +23,7 @@ from edge_unet.graph.frozen import Freezable, freeze, name_functions
 from edge_unet.graph.passes import global_pool, identities, naming, own_constants, provenance
 from edge_unet.graph.qdq import OPSET, translations
 from edge_unet.models.checkpoint import CheckpointInfo
+from edge_unet.models.islands import islands_of, trace
 
 
 def export_canonical(net: fx.GraphModule, info: CheckpointInfo, checkpoint_sha256: str | None, path: Path) -> None:
@@ -36,7 +39,7 @@ def export_canonical(net: fx.GraphModule, info: CheckpointInfo, checkpoint_sha25
     written = sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
     if sites != written:
         raise GraphError(f"the exporter wrote {written} QuantizeLinear nodes, expected {sites}; check torch's version")
-    write_metadata(model, _metadata(info, checkpoint_sha256))
+    write_metadata(model, _metadata(info, checkpoint_sha256, islands_of(net)))
     with written_whole(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         require_canonical(temporary)
@@ -44,7 +47,7 @@ def export_canonical(net: fx.GraphModule, info: CheckpointInfo, checkpoint_sha25
 
 def export_float(net: nn.Module, recipe: Recipe, path: Path) -> None:
     """Write a float network as plain ONNX: no Q/DQ, one result `logits`, batch 1 at the recipe's size."""
-    traced = fx.symbolic_trace(net.eval())
+    traced = copy.deepcopy(trace(net.eval()))  # naming adds modules to it
     name_functions(traced)
     model = _exported(traced, recipe)
     with written_whole(path) as temporary:
@@ -102,13 +105,14 @@ def _torch_export(net: fx.GraphModule, example: Tensor) -> torch.onnx.ONNXProgra
     return program
 
 
-def _metadata(info: CheckpointInfo, checkpoint_sha256: str | None) -> Metadata:
+def _metadata(info: CheckpointInfo, checkpoint_sha256: str | None, islands: Mapping[str, str]) -> Metadata:
     recipe = info.recipe
     if info.kind == "fp32":
         raise UsageError("metadata of the canonical graph needs a quantized checkpoint")
     return Metadata(
         name=recipe.name,
         model=recipe.model.name,
+        level=recipe.model.level,
         preprocess=recipe.preprocess,
         classes=recipe.classes,
         scheme=recipe.quantize.scheme,
@@ -120,5 +124,6 @@ def _metadata(info: CheckpointInfo, checkpoint_sha256: str | None) -> Metadata:
         checkpoint_sha256=checkpoint_sha256,
         calibration_sha256=info.calibration_sha256,
         data_sha256=info.data_sha256,
+        islands=islands,
         versions={"edge_unet": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
     )

@@ -9,16 +9,39 @@ from torch import nn
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec, Recipe
 from edge_unet.core.registry import lookup, registry
-from edge_unet.models.mobile_unet import MobileUNet
-from edge_unet.models.unet import UNet
+from edge_unet.models import mobile_unet, unet, unetpp
+from edge_unet.models.islands import trace
+from edge_unet.models.levels import cut_to_level, level_names, outputs_of
 
 Builder = Callable[[ModelSpec, int, int], nn.Module]
 
-MODELS: Mapping[str, Builder] = registry((("mobile_unet", MobileUNet), ("unet", UNet)))
+MODELS: Mapping[str, Builder] = registry(
+    (
+        ("mobile_unet", mobile_unet.MobileUNet),
+        ("unet", unet.UNet),
+        ("unetpp", unetpp.UNetPlusPlus),
+    )
+)
+
+PRESETS: Mapping[str, ModelSpec] = registry((*mobile_unet.PRESETS, *unet.PRESETS, *unetpp.PRESETS))
+"""Name -> network and size; the name is the registry's and what sets the size."""
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """A freshly initialised network for the recipe. Raises UsageError where the input size does not fit its depth."""
+    """A freshly initialised network for the recipe. A tuple of logits comes out only where `model.deep` is on and no
+    level is chosen. Raises UsageError where the input size does not fit its depth, or it has no such level."""
+    net = build_whole(recipe)
+    if recipe.model.deep and recipe.model.level is None:
+        return net
+    traced = trace(net)
+    names = level_names(len(outputs_of(traced)))
+    if not names and recipe.model.level is None:
+        return net
+    return cut_to_level(traced, recipe.model.level or names[-2])
+
+
+def build_whole(recipe: Recipe) -> nn.Module:
+    """The network with every head it has."""
     spec, frame = recipe.model, recipe.preprocess
     stride = 2**spec.depth
     if frame.height % stride or frame.width % stride:
@@ -29,4 +52,4 @@ def build(recipe: Recipe) -> nn.Module:
     return lookup(MODELS, spec.name, "model")(spec, frame.channels, recipe.classes.channels)
 
 
-__all__ = ["MODELS", "build"]
+__all__ = ["MODELS", "PRESETS", "build", "build_whole"]

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import InvertedResidual, conv_bn, init_weights, logit_clip, round_to_8, upsample
+from edge_unet.models.blocks import InvertedResidual, conv_bn, init_weights, logit_clip, resizing, round_to_8, upsample
 
 # (expand, channels, blocks, stride) per stage: MobileNetV2 paper, table 2, without the 1280-channel head.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 STEM = 32
 LEVELS = ((0,), (1,), (2,), (3, 4), (5, 6))  # stages that make up each resolution: 1/2, 1/4, 1/8, 1/16, 1/32
+
+PRESETS = tuple((f"mobile_unet-{width}", ModelSpec(width=width)) for width in (0.35, 0.5, 1.0))
 
 
 def separable(cin: int, cout: int) -> nn.Sequential:
@@ -51,7 +53,7 @@ class MobileUNet(nn.Module):
         self.decoder = nn.ModuleList()
         for wish, tap in zip(spec.decoder[len(spec.decoder) - spec.depth + 1 :], reversed(taps[:-1]), strict=True):
             cout = round_to_8(wish * spec.width)
-            self.up.append(upsample(spec.upsample))
+            self.up.append(upsample(resizing(spec.upsample, "mobile_unet")))
             self.decoder.append(separable(channels + tap, cout))
             channels = cout
         self.head = nn.Conv2d(channels, classes, 1)

@@ -1,7 +1,9 @@
 """Plain U-Net (Ronneberger et al. 2015) with same padding and BN, because users compare with it.
 
-Two 3x3 convs per level, 2x2 max-pool, channels base * 2**level, upsampling + 3x3 conv in place of the 2x2 up-conv
-(Odena et al. 2016: no checkerboard, and every runtime has an INT8 kernel for it), concat, 1x1 head at full size.
+Two 3x3 convs per level, 2x2 max-pool, channels base * 2**level, concat, 1x1 head at full size. `upsample = "deconv"` is
+the paper's 2x2 up-convolution (base 64: 31.0 M parameters); the others resize and apply a 3x3 conv (34.5 M), which
+leaves no checkerboard (Odena et al. 2016). Deviations: same padding instead of valid, BN, ReLU6 instead of ReLU
+(a bounded range quantizes better), no dropout.
 """
 
 from __future__ import annotations
@@ -10,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import conv_bn, init_weights, logit_clip, upsample
+from edge_unet.models.blocks import conv_bn, init_weights, logit_clip, upsample_to
+
+PRESETS = (
+    ("unet-8", ModelSpec(name="unet", base=8, depth=4)),
+    ("unet-16", ModelSpec(name="unet", base=16, depth=4)),
+    ("unet-32", ModelSpec(name="unet", base=32, depth=4, upsample="deconv")),
+    ("unet-64", ModelSpec(name="unet", base=64, depth=4, upsample="deconv")),
+)
 
 
 def double_conv(cin: int, cout: int) -> nn.Sequential:
@@ -29,11 +38,9 @@ class UNet(nn.Module):
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList()
-        self.reduce = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for cin, cout in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
-            self.up.append(upsample(spec.upsample))
-            self.reduce.append(conv_bn(cin, cout, 3))
+            self.up.append(upsample_to(spec.upsample, cin, cout))
             self.decoder.append(double_conv(2 * cout, cout))
         self.head = nn.Conv2d(widths[0], classes, 1)
         self.clip = logit_clip()
@@ -45,7 +52,7 @@ class UNet(nn.Module):
         for n, level in enumerate(self.encoder):
             x = level(self.pool(x) if n else x)  # (N, base * 2**n, H/2**n, W/2**n)
             taps.append(x)
-        for up, reduce, conv, tap in zip(self.up, self.reduce, self.decoder, reversed(taps[:-1]), strict=True):
-            x = conv(torch.cat((reduce(up(x)), tap), dim=1))  # (N, base * 2**n, H/2**n, W/2**n)
+        for up, conv, tap in zip(self.up, self.decoder, reversed(taps[:-1]), strict=True):
+            x = conv(torch.cat((up(x), tap), dim=1))  # (N, base * 2**n, H/2**n, W/2**n)
         logits: Tensor = self.clip(self.head(x))  # (N, classes, H, W)
         return logits

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from edge_unet.core.errors import GraphError
+from edge_unet.models.islands import trace
 
 
 def trace_folded(net: nn.Module) -> fx.GraphModule:
@@ -17,7 +18,7 @@ def trace_folded(net: nn.Module) -> fx.GraphModule:
     """
     copied = copy.deepcopy(net).eval()
     try:
-        traced = fx.symbolic_trace(copied)
+        traced = trace(copied)
     except (fx.proxy.TraceError, TypeError) as error:
         raise GraphError(f"{type(net).__name__} cannot be traced: {error}; forward must not branch on data") from error
     _drop_identities(traced)

@@ -28,10 +28,12 @@ class QuantConv(nn.Module):
         self.transposed = isinstance(conv, nn.ConvTranspose2d)
         self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
         self.output_padding, self.groups = conv.output_padding, conv.groups
-        self.weight = nn.Parameter(conv.weight.detach().clone())
+        # A fixed kernel (models.blocks.fixed_conv) stays what it is: weights, bias and scale.
+        learns = conv.weight.requires_grad
+        self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=learns)
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
-        self.bias = nn.Parameter(bias)
-        self.weight_quant = weight_quant(self.weight, axis=1 if self.transposed else 0)
+        self.bias = nn.Parameter(bias, requires_grad=learns)
+        self.weight_quant = weight_quant(self.weight, axis=1 if self.transposed else 0).requires_grad_(learns)
         # The quantizer in front, which belongs to the graph: a tuple keeps it out of this module's own children.
         self.fed_by: tuple[FakeQuant, ...] = ()
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import fx, nn
 
 from edge_unet.core.errors import ArtifactError
+from edge_unet.core.recipe import Recipe
 from edge_unet.models import build
 from edge_unet.models.checkpoint import Checkpoint
+from edge_unet.models.levels import cut_to_level
 from edge_unet.quantization.prepare import prepare
 
 _SHOWN = 200
 """Characters of torch's own message: it lists every weight of the network."""
+
+
+def build_quantized(recipe: Recipe) -> fx.GraphModule:
+    """The network of a quantized checkpoint. Quantizers are laid out before it is cut to its level, so that a level
+    has the grids of the whole network whether it was pruned before or after quantization."""
+    level = recipe.model.level
+    whole = recipe.model_copy(update={"model": recipe.model.model_copy(update={"level": None})})
+    net = prepare(build(whole), whole)
+    return net if level is None else cut_to_level(net, level)
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:
@@ -18,9 +29,8 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
 
     Raises ArtifactError where the weights do not fit the recipe in the header.
     """
-    net = build(checkpoint.info.recipe)
-    if checkpoint.info.kind != "fp32":
-        net = prepare(net, checkpoint.info.recipe)
+    recipe = checkpoint.info.recipe
+    net = build(recipe) if checkpoint.info.kind == "fp32" else build_quantized(recipe)
     try:
         net.load_state_dict(checkpoint.state)
     except RuntimeError as error:

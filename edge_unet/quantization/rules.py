@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from edge_unet.core.errors import GraphError
 from edge_unet.core.registry import registry
+from edge_unet.models.islands import FloatIsland
 
 
 class Rule(Enum):
@@ -20,8 +21,9 @@ class Rule(Enum):
 
     INPUT: the frame. CONV, BINARY: a new grid, after the activation if exactly one follows. SUM: as BINARY, but one
     grid over inputs and output where none of them is fixed. ACTIVATION, POINTWISE: a new grid. SAME: the input's
-    grid. CONCAT: one grid over all inputs and the output. SPLIT: a tuple of pieces on the input's grid. SHAPE: not a
-    tensor of the network. OUTPUT: the graph's results.
+    grid. CONCAT: one grid over all inputs and the output. SPLIT: a tuple of pieces on the input's grid. FLOAT: an
+    island; its result is quantized unless only islands read it. SHAPE: not a tensor of the network. OUTPUT: the
+    graph's results.
     """
 
     INPUT = "input"
@@ -33,11 +35,13 @@ class Rule(Enum):
     SAME = "same grid"
     CONCAT = "concat"
     SPLIT = "split"
+    FLOAT = "float"
     SHAPE = "shape"
     OUTPUT = "output"
 
 
 MODULE_RULES: tuple[tuple[type[nn.Module], Rule], ...] = (
+    (FloatIsland, Rule.FLOAT),
     (nn.Conv2d, Rule.CONV),
     (nn.ConvTranspose2d, Rule.CONV),
     (nn.ReLU, Rule.ACTIVATION),
@@ -46,10 +50,12 @@ MODULE_RULES: tuple[tuple[type[nn.Module], Rule], ...] = (
     (nn.Hardsigmoid, Rule.POINTWISE),
     (nn.Hardswish, Rule.POINTWISE),
     (nn.SiLU, Rule.POINTWISE),
+    (nn.GELU, Rule.POINTWISE),
     (nn.Tanh, Rule.POINTWISE),
     (nn.MaxPool2d, Rule.SAME),
     (nn.AvgPool2d, Rule.SAME),
     (nn.AdaptiveAvgPool2d, Rule.SAME),
+    (nn.AdaptiveMaxPool2d, Rule.SAME),
     (nn.Upsample, Rule.SAME),
     (nn.ZeroPad2d, Rule.SAME),
     (nn.ReflectionPad2d, Rule.SAME),
@@ -70,6 +76,7 @@ FUNCTION_RULES: Mapping[Callable[..., Any], Rule] = dict(
         *((f, Rule.SAME) for f in (functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d)),
         *((f, Rule.SAME) for f in (functional.interpolate, functional.pad, functional.pixel_shuffle, torch.flatten)),
         *((f, Rule.SAME) for f in (torch.reshape, torch.permute, torch.transpose, torch.mean, operator.getitem)),
+        *((f, Rule.SAME) for f in (torch.amax, functional.adaptive_max_pool2d)),
         *((f, Rule.CONCAT) for f in (torch.cat, torch.concat)),
         *((f, Rule.SPLIT) for f in (torch.chunk, torch.split)),
         (getattr, Rule.SHAPE),
@@ -83,6 +90,7 @@ METHOD_RULES: Mapping[str, Rule] = registry(
         *((m, Rule.ACTIVATION) for m in ("relu", "clamp", "clip")),
         *((m, Rule.POINTWISE) for m in ("sigmoid", "tanh")),
         *((m, Rule.SAME) for m in ("reshape", "view", "permute", "transpose", "flatten", "mean", "contiguous")),
+        ("amax", Rule.SAME),
         *((m, Rule.SPLIT) for m in ("chunk", "split")),
         *((m, Rule.SHAPE) for m in ("size", "dim")),
     )

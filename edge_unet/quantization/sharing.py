@@ -50,6 +50,7 @@ def plan_groups(net: fx.GraphModule) -> list[Group]:
     if len(inputs) != 1:
         raise GraphError(f"expected a network with one input, received {[n.name for n in inputs]}")
     unions, entries = _unite(nodes, rules, inputs[0])
+    _unite_calls(nodes, unions)
     outputs = next(n for n in net.graph.nodes if n.op == "output").all_input_nodes
     _unite_sums(nodes, rules, unions, [inputs[0], *outputs])
     logits = {unions.find(n) for n in outputs}
@@ -57,7 +58,7 @@ def plan_groups(net: fx.GraphModule) -> list[Group]:
         raise GraphError("an output lies on the grid of the input; expected a convolution between them")
     members: dict[fx.Node, list[fx.Node]] = {}
     for node in nodes:
-        if rules[node] is not Rule.SPLIT and not _silent(node, rules):
+        if rules[node] is not Rule.SPLIT and not _silent(node, rules) and not _inside(node, rules):
             members.setdefault(unions.find(node), []).append(node)
     names = tensor_names(net.graph)
     groups = []
@@ -87,6 +88,17 @@ def _unite(
     return unions, entries
 
 
+def _unite_calls(nodes: list[fx.Node], unions: _Unions) -> None:
+    """One grid over what a layer reads in all its calls: its bias lies on the product of two scales."""
+    calls: dict[str, fx.Node] = {}
+    for node in nodes:
+        if node.op == "call_module":
+            first = calls.setdefault(str(node.target), node)
+            for ours, theirs in zip(node.all_input_nodes, first.all_input_nodes, strict=True):
+                if first is not node:
+                    unions.join(ours, theirs)
+
+
 def _unite_sums(nodes: list[fx.Node], rules: dict[fx.Node, Rule], unions: _Unions, fixed: list[fx.Node]) -> None:
     """Join both inputs of a sum with its result: codes then add up without rounding.
 
@@ -101,6 +113,11 @@ def _unite_sums(nodes: list[fx.Node], rules: dict[fx.Node, Rule], unions: _Union
         if {unions.find(m) for m in members}.isdisjoint({unions.find(f) for f in fixed}):
             for member in members:
                 unions.join(member, result)
+
+
+def _inside(node: fx.Node, rules: dict[fx.Node, Rule]) -> bool:
+    """Whether the value never leaves float: islands read it, and nothing else."""
+    return rules[node] is Rule.FLOAT and bool(node.users) and all(rules[u] is Rule.FLOAT for u in node.users)
 
 
 def _silent(node: fx.Node, rules: dict[fx.Node, Rule]) -> bool:

@@ -9,6 +9,9 @@ from edge_unet.core.confusion import Confusion
 from edge_unet.core.recipe import Recipe
 from edge_unet.core.spec import mask_from_logits
 
+DEEPEST = -2
+"""Place of the deepest head among the outputs (L1, …, Ln, mean) of a network with deep supervision."""
+
 
 @torch.inference_mode()
 def evaluate(net: nn.Module, frames: Tensor, masks: Tensor, recipe: Recipe, batch: int = 16) -> dict[str, float]:
@@ -22,7 +25,8 @@ def evaluate(net: nn.Module, frames: Tensor, masks: Tensor, recipe: Recipe, batc
     scores = Confusion(len(recipe.classes.names), recipe.classes.ignore_value)
     for first in range(0, len(frames), batch):
         x = frames[first : first + batch].permute(0, 3, 1, 2).to(device).float()  # (n, C, H, W)
-        logits = net((x - recipe.preprocess.mean) * recipe.preprocess.scale)
+        outputs = net((x - recipe.preprocess.mean) * recipe.preprocess.scale)
+        logits = outputs if isinstance(outputs, Tensor) else outputs[DEEPEST]
         predicted = mask_from_logits(logits.float().cpu().numpy())  # (n, H, W)
         for answer, truth in zip(predicted, masks[first : first + batch].numpy(), strict=True):
             scores.add(answer, truth)

@@ -20,7 +20,7 @@ from edge_unet.training.batches import Batch, Batches, derived_seed, ignore_id
 from edge_unet.training.ema import Ema
 from edge_unet.training.evaluate import evaluate, selection_score
 from edge_unet.training.log import RunLog
-from edge_unet.training.losses import segmentation_loss
+from edge_unet.training.losses import training_loss
 from edge_unet.training.optimizer import optimizer_tensors, restore_optimizer, set_learning_rate
 from edge_unet.training.peers import Peers
 from edge_unet.training.progress import EpochRecord, TrainProgress
@@ -99,7 +99,7 @@ class Loop:
         job.peers.wait()
         return TrainResult(job.checkpoint, self.metrics)
 
-    def _run_epoch(self, forward: Callable[[Tensor], Tensor]) -> EpochRecord:
+    def _run_epoch(self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> EpochRecord:
         """Train to the end of the current epoch and validate where it is due; moves to the next epoch."""
         job, started = self.job, time.monotonic()
         self.net.train()
@@ -129,7 +129,7 @@ class Loop:
         self.loss_sum.zero_()
         return record
 
-    def _train_step(self, forward: Callable[[Tensor], Tensor], batch: Batch) -> float:
+    def _train_step(self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], batch: Batch) -> float:
         """One optimizer step; returns its learning rate."""
         job, (x, y) = self.job, batch
         done = self.epoch * job.batches.steps + self.step
@@ -139,7 +139,7 @@ class Loop:
         torch.manual_seed(derived_seed(job.recipe.seed, job.batches.phase, self.epoch, self.step, job.peers.rank, 1))
         with torch.autocast(x.device.type, job.amp, enabled=job.amp is not None):
             logits = forward(x)
-        loss = segmentation_loss(logits, y, ignore_id(job.recipe))
+        loss = training_loss(logits, y, ignore_id(job.recipe))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)

@@ -16,6 +16,13 @@ SMOOTH = 1.0
 prediction then scores 1, and its gradient stays finite."""
 
 
+def training_loss(outputs: Tensor | tuple[Tensor, ...], target: Tensor, ignore: int) -> Tensor:
+    """The loss of a network: of its logits, or the mean over the heads L1..Ln of a deep one (its last output, their
+    mean, is not trained: it follows from them)."""
+    heads = (outputs,) if isinstance(outputs, Tensor) else outputs[:-1]
+    return torch.stack([segmentation_loss(head, target, ignore) for head in heads]).mean()
+
+
 def segmentation_loss(logits: Tensor, target: Tensor, ignore: int) -> Tensor:
     """Cross-entropy + (1 - soft Dice), a scalar in float32 whatever the autocast type of the logits.
 
