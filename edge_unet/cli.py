@@ -104,6 +104,38 @@ def quantize(
 
 
 @app.command()
+def prune(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint trained with deep supervision (model.deep).")],
+    level: Annotated[str | None, typer.Option("--level", help="L1 (cheapest) .. Ln, or mean of all heads.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")] = Path("pruned.safetensors"),
+    budget: Annotated[str | None, typer.Option("--budget", help="p90 that a level may have, such as 10ms.")] = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", min=0, help="Dice points below the best.")] = None,
+    target: Annotated[str, typer.Option("--target", help="Where levels are measured.")] = "cpu",
+    data: Data = None,
+    rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a level instead of 1024 or 60 s.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Cut a network to one of its heads: the level you name, or the best one that keeps the limits."""
+    from edge_unet.core.errors import UsageError
+    from edge_unet.pipeline.prune import budget_in_ms, prune_checkpoint, prune_to_limits
+
+    if level is not None and (budget is not None or max_drop is not None):
+        raise UsageError("prune: expected --level or limits (--budget, --max-drop), received both")
+    say = _say(as_json)
+    if level is not None:
+        row = prune_checkpoint(checkpoint, level, out)
+    else:
+        budget_ms = None if budget is None else budget_in_ms(budget)
+        row = prune_to_limits(
+            checkpoint, out, target=target, budget_ms=budget_ms, max_drop=max_drop, data=data, rapid=rapid,
+            threads=threads, say=say,
+        )  # fmt: skip
+    say(f"{row['level']}: {row['weights'] / 1e6:.3f} M weights, {row['checkpoint']}")
+    _emit(row, as_json)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[
         Path | None, typer.Argument(help="Quantized checkpoint or canonical .onnx; default: the shipped model.")
@@ -115,7 +147,7 @@ def export(
     precision: Annotated[str, typer.Option("--precision", help="int8, fp32 or fp16.")] = "int8",
     as_json: Json = False,
 ) -> None:
-    """Lower a model to a target and write a bundle."""
+    """Lower a model to a target and write a bundle. One with several heads is exported as its deepest (see prune)."""
     from edge_unet.core.errors import UsageError
     from edge_unet.core.registry import nearest
     from edge_unet.core.spec import Precision

@@ -75,10 +75,13 @@ def _checkpoint(path: Path) -> tuple[Predict, PreprocessSpec, ClassSpec, Subject
     import torch
 
     from edge_unet.models.checkpoint import load_checkpoint
+    from edge_unet.models.levels import cut_to_level, levels_of
     from edge_unet.quantization.restore import restore
 
     checkpoint = load_checkpoint(path)
     net = restore(checkpoint).eval()
+    if names := levels_of(net):
+        net = cut_to_level(net, names[-2])  # as export does
     recipe = checkpoint.info.recipe
 
     def predict(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -49,6 +49,7 @@ def write_canonical(model: Path, into: Path) -> None:
 
     from edge_unet.graph.from_torch import export_canonical
     from edge_unet.models.checkpoint import load_checkpoint
+    from edge_unet.models.levels import cut_to_level, levels_of
     from edge_unet.quantization.restore import restore
 
     checkpoint = load_checkpoint(model)
@@ -57,9 +58,13 @@ def write_canonical(model: Path, into: Path) -> None:
             f"{model}: an fp32 checkpoint has no scales; train with quantization (edge-unet train), "
             f"or calibrate it: edge-unet quantize --ptq {model}"
         )
-    net = restore(checkpoint)
+    net, info = restore(checkpoint), checkpoint.info
     assert isinstance(net, fx.GraphModule)  # every kind but fp32 is one
-    export_canonical(net, checkpoint.info, checkpoint.sha256, into)
+    if names := levels_of(net):
+        net = cut_to_level(net, names[-2])
+        deepest = info.recipe.model.model_copy(update={"level": names[-2]})
+        info = info.model_copy(update={"recipe": info.recipe.model_copy(update={"model": deepest})})
+    export_canonical(net, info, checkpoint.sha256, into)
 
 
 def export(

@@ -16,8 +16,7 @@ from edge_unet.core.recipe import QuantizeSpec
 from edge_unet.core.spec import PreprocessSpec
 from edge_unet.models.checkpoint import Checkpoint, CheckpointInfo
 from edge_unet.quantization.calibrate import calibrate
-from edge_unet.quantization.prepare import prepare
-from edge_unet.quantization.restore import restore
+from edge_unet.quantization.restore import build_quantized, restore
 
 BATCH = 8
 
@@ -33,7 +32,8 @@ def quantize_ptq(
     if checkpoint.info.kind != "fp32":
         raise UsageError(f"expected an fp32 checkpoint to quantize, received one of kind {checkpoint.info.kind!r}")
     recipe = checkpoint.info.recipe.model_copy(update={"quantize": spec})
-    net = prepare(restore(checkpoint), recipe)
+    restore(checkpoint)  # refuses weights that do not fit, in words
+    net = build_quantized(recipe, checkpoint.state)
     calibrate(net, frame_batches(frames, recipe.preprocess), spec.observer, spec.percentile)
     info = CheckpointInfo(
         kind="ptq",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import fx, nn
+from collections.abc import Mapping
+
+from torch import Tensor, fx, nn
 
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.recipe import Recipe
@@ -15,13 +17,20 @@ _SHOWN = 200
 """Characters of torch's own message: it lists every weight of the network."""
 
 
-def build_quantized(recipe: Recipe) -> fx.GraphModule:
-    """The network of a quantized checkpoint. Quantizers are laid out before it is cut to its level, so that a level
-    has the grids of the whole network whether it was pruned before or after quantization."""
+def build_quantized(recipe: Recipe, weights: Mapping[str, Tensor] | None = None) -> fx.GraphModule:
+    """The quantized network of a recipe; `weights` are the float network's, to be folded.
+
+    Quantizers are laid out before it is cut to its level, so that a level has the grids of the whole network whether
+    it was pruned before or after quantization.
+    """
     level = recipe.model.level
-    whole = recipe.model_copy(update={"model": recipe.model.model_copy(update={"level": None})})
-    net = prepare(build(whole), whole)
-    return net if level is None else cut_to_level(net, level)
+    model = recipe.model if level is None else recipe.model.model_copy(update={"level": None, "deep": True})
+    whole = recipe.model_copy(update={"model": model})
+    net = build(whole)
+    if weights is not None:
+        net.load_state_dict(weights, strict=level is None)  # of the whole network, a pruned one has only a part
+    quantized = prepare(net, whole)
+    return quantized if level is None else cut_to_level(quantized, level)
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:

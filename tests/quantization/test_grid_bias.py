@@ -118,7 +118,20 @@ def test_a_grouped_transposed_convolution_repeats_its_scales() -> None:
 
 
 class OnTwoGrids(nn.Module):
-    """One convolution called on two tensors that have different scales."""
+    """One convolution called on the frame, whose scale is fixed, and on a tensor of another scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(3, 3, 1)
+        self.last = nn.Conv2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.relu(self.shared(torch.relu(self.shared(x)))))
+        return y
+
+
+class OnTwoLearned(nn.Module):
+    """One convolution called on two tensors that would have scales of their own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,10 +146,23 @@ class OnTwoGrids(nn.Module):
 def test_a_convolution_on_two_grids_keeps_its_bias(make_recipe: Callable[..., Recipe], frames_real: Tensor) -> None:
     net = prepare(OnTwoGrids(), make_recipe("unet"))
     calibrate(net, [frames_real], "minmax")
-    shared, first = convolutions(net)["shared"], convolutions(net)["first"]
+    shared = convolutions(net)["shared"]
     assert shared.fed_by == ()
     assert torch.equal(shared.grid_bias(), shared.bias)
-    assert first.fed_by == (net.get_submodule("quant.image"),)
+
+
+def test_the_calls_of_a_convolution_share_their_input_grid(
+    make_recipe: Callable[..., Recipe], frames_real: Tensor
+) -> None:
+    net = prepare(OnTwoLearned(), make_recipe("unet"))
+    calibrate(net, [frames_real], "minmax")
+    shared = convolutions(net)["shared"]
+    readers = [n.args[0].target for n in net.graph.nodes if n.target == "shared"]
+    assert len(set(readers)) == 1
+    (source,) = shared.fed_by
+    assert source is net.get_submodule(readers[0])
+    codes = shared.grid_bias() / (source.scale * shared.weight_quant.scale)
+    torch.testing.assert_close(codes, codes.round(), rtol=1e-6, atol=1e-5)
 
 
 def test_a_convolution_on_one_grid_twice_is_on_that_grid(make_recipe: Callable[..., Recipe]) -> None:
