@@ -9,9 +9,10 @@ from torch import nn
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec, Recipe
 from edge_unet.core.registry import lookup, registry
-from edge_unet.models import mobile_unet, unet, unetpp
+from edge_unet.models import mobile_unet, mobile_unet_v2, transunet, unet, unet_v2, unetpp
 from edge_unet.models.islands import trace
 from edge_unet.models.levels import cut_to_level, level_names, outputs_of
+from edge_unet.models.transformer import fit_positions
 
 Builder = Callable[[ModelSpec, int, int], nn.Module]
 
@@ -20,10 +21,22 @@ MODELS: Mapping[str, Builder] = registry(
         ("mobile_unet", mobile_unet.MobileUNet),
         ("unet", unet.UNet),
         ("unetpp", unetpp.UNetPlusPlus),
+        ("unet_v2", unet_v2.UNetV2),
+        ("mobile_unet_v2", mobile_unet_v2.MobileUNetV2),
+        ("transunet", transunet.TransUNet),
     )
 )
 
-PRESETS: Mapping[str, ModelSpec] = registry((*mobile_unet.PRESETS, *unet.PRESETS, *unetpp.PRESETS))
+PRESETS: Mapping[str, ModelSpec] = registry(
+    (
+        *mobile_unet.PRESETS,
+        *unet.PRESETS,
+        *unetpp.PRESETS,
+        *unet_v2.PRESETS,
+        *mobile_unet_v2.PRESETS,
+        *transunet.PRESETS,
+    )
+)
 """Name -> network and size; the name is the registry's and what sets the size."""
 
 
@@ -49,7 +62,9 @@ def build_whole(recipe: Recipe) -> nn.Module:
             f"{spec.name} at depth {spec.depth} needs an input height and width in multiples of {stride}, "
             f"received {frame.height}x{frame.width}; change [preprocess] or model.depth"
         )
-    return lookup(MODELS, spec.name, "model")(spec, frame.channels, recipe.classes.channels)
+    net = lookup(MODELS, spec.name, "model")(spec, frame.channels, recipe.classes.channels)
+    fit_positions(net, frame.height, frame.width)
+    return net
 
 
 __all__ = ["MODELS", "PRESETS", "build", "build_whole"]

@@ -28,6 +28,23 @@ def separable(cin: int, cout: int) -> nn.Sequential:
     return nn.Sequential(conv_bn(cin, cin, 3, groups=cin), conv_bn(cin, cout, 1))
 
 
+def mobilenet_v2(in_channels: int, width: float, depth: int) -> tuple[nn.Sequential, nn.ModuleList, list[int]]:
+    """The stem, (N, in_channels, H, W) -> (N, stem, H/2, W/2), then `depth` levels whose results are the taps at
+    strides 2, 4, …, 2**depth, and the taps' channels."""
+    channels = round_to_8(STEM * width)
+    stem, encoder, taps = conv_bn(in_channels, channels, 3, stride=2), nn.ModuleList(), []
+    for level in LEVELS[:depth]:
+        blocks: list[nn.Module] = []
+        for expand, base, count, stride in (STAGES[i] for i in level):
+            for n in range(count):
+                cout = round_to_8(base * width)
+                blocks.append(InvertedResidual(channels, cout, stride if n == 0 else 1, expand))
+                channels = cout
+        encoder.append(nn.Sequential(*blocks))
+        taps.append(channels)
+    return stem, encoder, taps
+
+
 class MobileUNet(nn.Module):
     """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits in +-7.94. H, W: multiples of 2**depth.
 
@@ -36,19 +53,8 @@ class MobileUNet(nn.Module):
 
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
         super().__init__()
-        stem = round_to_8(STEM * spec.width)
-        self.stem = conv_bn(in_channels, stem, 3, stride=2)
-        channels, taps = stem, []
-        self.encoder = nn.ModuleList()
-        for level in LEVELS[: spec.depth]:
-            blocks: list[nn.Module] = []
-            for expand, base, count, stride in (STAGES[i] for i in level):
-                for n in range(count):
-                    cout = round_to_8(base * spec.width)
-                    blocks.append(InvertedResidual(channels, cout, stride if n == 0 else 1, expand))
-                    channels = cout
-            self.encoder.append(nn.Sequential(*blocks))
-            taps.append(channels)
+        self.stem, self.encoder, taps = mobilenet_v2(in_channels, spec.width, spec.depth)
+        channels = taps[-1]
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for wish, tap in zip(spec.decoder[len(spec.decoder) - spec.depth + 1 :], reversed(taps[:-1]), strict=True):
