@@ -37,7 +37,8 @@ class GraphWriter:
             "minus_limit": np.float32(-127 / 16),
         }
         self.share: list[set[str]] = []
-        self.silent: set[str] = set()  # float tensors that get no Q/DQ: conv outputs in front of an activation
+        self.silent: set[str] = set()  # float tensors without Q/DQ: in front of an activation, inside an island
+        self.more: dict[str, list[str]] = {}  # first output -> the node's other outputs
 
     def conv(
         self, name: str, x: str, cin: int, cout: int, k: int, *, stride: int = 1, groups: int = 1, act: str = "relu6"
@@ -48,6 +49,17 @@ class GraphWriter:
         self.constants[f"{name}.bias"] = self.rng.normal(0, 0.2, cout).astype(np.float32)
         attributes = {"kernel_shape": [k, k], "strides": [stride] * 2, "pads": [k // 2] * 4, "group": groups}
         self.nodes.append(("Conv", name, [x, f"{name}.weight", f"{name}.bias"], attributes))
+        return self._activated(name, act)
+
+    def deconv(self, name: str, x: str, cin: int, cout: int, k: int, pad: int, *, act: str = "relu6") -> str:
+        """ConvTranspose of stride 2 with bias, then as `conv`."""
+        self.weights[f"{name}.weight"] = self.rng.normal(0, np.sqrt(2 / cin), (cin, cout, k, k)).astype(np.float32)
+        self.constants[f"{name}.bias"] = self.rng.normal(0, 0.2, cout).astype(np.float32)
+        attributes = {"kernel_shape": [k, k], "strides": [2, 2], "pads": [pad] * 4}
+        self.nodes.append(("ConvTranspose", name, [x, f"{name}.weight", f"{name}.bias"], attributes))
+        return self._activated(name, act)
+
+    def _activated(self, name: str, act: str) -> str:
         if not act:
             return name
         self.silent.add(name)
@@ -55,19 +67,32 @@ class GraphWriter:
         self.nodes.append(("Clip", f"{name}.act", [name, low, high], {}))
         return f"{name}.act"
 
-    def op(self, kind: str, name: str, inputs: list[str], *, shared: bool = False, **attributes: object) -> str:
-        """Any other node; `shared` puts inputs and output on one scale."""
+    def op(
+        self, kind: str, name: str, inputs: list[str], *, shared: bool = False, silent: bool = False,
+        more: tuple[str, ...] = (), **attributes: object,
+    ) -> str:  # fmt: skip
+        """Any other node; `shared` puts inputs and outputs on one scale, `silent` leaves out the Q/DQ behind it,
+        `more` names further outputs."""
         self.nodes.append((kind, name, inputs, attributes))
+        self.more[name] = list(more)
         if shared:
-            self.share.append({*(i for i in inputs if i and i not in self.constants), name})
+            self.share.append({*(i for i in inputs if i and i not in self.constants), name, *more})
+        if silent:
+            self.silent.update((name, *more))
         return name
 
-    def resize(self, name: str, x: str, mode: str) -> str:
-        """x2, nearest or half-pixel linear."""
-        self.constants.setdefault("twice", np.array([1, 1, 2, 2], np.float32))
+    def constant(self, name: str, value: ArrayLike) -> str:
+        """A constant by name: integers become int64, other numbers float32."""
+        array = np.asarray(value)
+        self.constants[name] = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
+        return name
+
+    def resize(self, name: str, x: str, mode: str, factor: int = 2) -> str:
+        """By an integer factor, nearest or half-pixel linear."""
+        key = self.constant("twice" if factor == 2 else f"times{factor}", [1.0, 1.0, factor, factor])
         extra = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {
             "coordinate_transformation_mode": "half_pixel"}  # fmt: skip
-        return self.op("Resize", name, [x, "", "twice"], shared=True, mode=mode, **extra)
+        return self.op("Resize", name, [x, "", key], shared=True, mode=mode, **extra)
 
     def _model(
         self,
@@ -87,8 +112,8 @@ class GraphWriter:
         return onnx.shape_inference.infer_shapes(model)
 
     def _ranges(self, frames: NDArray[np.uint8]) -> dict[str, float]:
-        names = [name for _, name, _, _ in self.nodes]
-        nodes = [helper.make_node(k, i, [n], n, **a) for k, n, i, a in self.nodes]
+        names = [output for _, name, _, _ in self.nodes for output in (name, *self.more.get(name, ()))]
+        nodes = [helper.make_node(k, i, [n, *self.more.get(n, ())], n, **a) for k, n, i, a in self.nodes]
         model = self._model(nodes, names, {**self.constants, **self.weights}, None)
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         if "head.bias" in self.constants:  # centre the logits, so that masks hold both classes
@@ -118,27 +143,30 @@ class GraphWriter:
         real = {"image": self._qdq(nodes, constants, "image", scale["image"])}
         for kind, name, inputs, attributes in self.nodes:
             resolved = [real.get(i, i) for i in inputs]
-            if kind == "Conv":
-                resolved[1] = self._weight(nodes, constants, inputs[1])
+            if kind in ("Conv", "ConvTranspose"):
+                resolved[1] = self._weight(nodes, constants, inputs[1], axis=int(kind == "ConvTranspose"))
+            if len(inputs) == 3 and inputs[1] in self.weights:
                 step = np.float32(scale[inputs[0]]) * constants[f"{inputs[1]}.scale"]  # of the int32 accumulator
                 coarse = 2 ** np.ceil(np.log2(np.maximum(np.abs(constants[inputs[2]]) / (256 * step), 1)))  # fits fp16
                 constants[inputs[2]] = np.rint(constants[inputs[2]] / (step * coarse)) * (step * coarse)
-            nodes.append(helper.make_node(kind, resolved, [name], name, **attributes))
-            real[name] = name if name in self.silent else self._qdq(nodes, constants, name, scale[name])
+            outputs = [name, *self.more.get(name, ())]
+            nodes.append(helper.make_node(kind, resolved, outputs, name, **attributes))
+            for made in outputs:
+                silent = made in self.silent
+                real[made] = made if silent else self._qdq(nodes, constants, made, scale[made])
         nodes[-1].output[0] = "logits"
-        height = self.size
-        channels = self.weights["head.weight"].shape[0]
-        model = self._model(nodes, ["logits"], constants, [1, channels, height, height])
+        model = self._model(nodes, ["logits"], constants, None)
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _weight(self, nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]], name: str) -> str:
+    def _weight(self, nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]], name: str, axis: int) -> str:
         values = self.weights[name]
-        scale = rounded_up(np.abs(values).max(axis=(1, 2, 3)) / 127, bits=3)
-        codes = np.clip(np.rint(values / scale[:, None, None, None]), -127, 127).astype(np.int8)
+        scale = rounded_up(np.abs(values).max(axis=(1 - axis, 2, 3)) / 127, bits=3)
+        shape = [-1 if place == axis else 1 for place in range(4)]
+        codes = np.clip(np.rint(values / scale.reshape(shape)), -127, 127).astype(np.int8)
         constants.update({name: codes, f"{name}.scale": scale, f"{name}.zp": np.zeros(len(scale), np.int8)})
         inputs = [name, f"{name}.scale", f"{name}.zp"]
-        nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dq", axis=0))
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dq", axis=axis))
         return f"{name}.dq"
 
     @staticmethod
