@@ -263,12 +263,14 @@ def demo(
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """The networks a recipe can name, with parameters and MACs at 256x256."""
-    from edge_unet.pipeline.models import list_models
+    """The networks a recipe can name: parameters, MACs and activation memory at 256x256, heads, INT8 per target."""
+    from edge_unet.pipeline.models import describe, list_models
 
-    rows = list_models()
-    for row in rows if not as_json else ():
-        print(f"{row['name']:<14} {row['parameters'] / 1e6:7.3f} M parameters {row['macs'] / 1e9:7.3f} G MACs")
+    rows = []
+    for row in list_models():
+        rows.append(row)
+        if not as_json:
+            print(describe(row), flush=True)
     _emit(rows, as_json)
 
 

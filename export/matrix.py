@@ -1,0 +1,64 @@
+"""The full-size matrix: every network, level and target, with its bytes, INT8 layers, agreement and p90 on this machine.
+
+python export/matrix.py                     the presets of SELECTION that have no rows yet
+python export/matrix.py NAME [NAME …]       these presets, measured anew
+python export/matrix.py NAME --checkpoint QAT.safetensors --data FOLDER   with trained weights
+
+Without a checkpoint a network is trained for one short epoch in FP32 and one in QAT on procedural scenes. Rows are kept
+in export/results/matrix.json after every preset; `python benchmarks/summary.py` makes the table of export/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge_unet.core.files import canonical_json, written_whole
+from edge_unet.measure.environment import read_environment
+from edge_unet.models import PRESETS
+from edge_unet.pipeline.matrix import quick_checkpoint, rows_of
+
+RESULTS = Path(__file__).resolve().parent / "results" / "matrix.json"
+SIZE = 256
+TRAIN_SIZE = 128
+SELECTION = (
+    "mobile_unet-0.5", "unet-16", "unetpp-16", "attention_unet-16", "resunet-16", "unet3p-16", "unext", "unet_v2-b0",
+    "vm_unet_v2-tiny", "transunet-tiny", "mobile_unetpp-0.5", "mobile_unet_v2-0.5", "mobile_vm_unet_v2-0.5",
+)  # fmt: skip
+"""One preset a network, of a size that an edge machine can run; the others take hours on two cores."""
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--images", type=int, default=4)
+    given = parser.parse_args()
+    known = json.loads(RESULTS.read_text(encoding="utf-8"))["presets"] if RESULTS.is_file() else {}
+    for name in given.names or [name for name in SELECTION if name not in known]:
+        with tempfile.TemporaryDirectory(prefix="edge-unet-") as folder:
+            checkpoint, weights = given.checkpoint, "trained"
+            if checkpoint is None:
+                weights = "one epoch FP32 and one QAT on 64 procedural scenes"
+                checkpoint = quick_checkpoint(name, PRESETS[name], Path(folder), size=SIZE, train_size=TRAIN_SIZE)
+            else:
+                weights = f"{checkpoint.name} of {checkpoint.parent.name}"
+            rows = rows_of(name, checkpoint, weights=weights, data=given.data, images=given.images)
+        cpu = read_environment(threads=1).cpu_model
+        known[name] = {
+            "measured": datetime.now(timezone.utc).date().isoformat(),
+            "cpu": cpu,
+            "rows": [row.model_dump(mode="json") for row in rows],
+        }
+        RESULTS.parent.mkdir(exist_ok=True)
+        with written_whole(RESULTS) as temporary:
+            temporary.write_text(canonical_json({"schema_version": 1, "presets": known}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
