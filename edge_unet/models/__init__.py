@@ -9,7 +9,19 @@ from torch import nn
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec, Recipe
 from edge_unet.core.registry import lookup, registry
-from edge_unet.models import mobile_unet, mobile_unet_v2, transunet, unet, unet_v2, unetpp
+from edge_unet.models import (
+    attention_unet,
+    mobile_unet,
+    mobile_unet_v2,
+    mobile_unetpp,
+    resunet,
+    transunet,
+    unet,
+    unet3p,
+    unet_v2,
+    unetpp,
+    unext,
+)
 from edge_unet.models.islands import trace
 from edge_unet.models.levels import cut_to_level, level_names, outputs_of
 from edge_unet.models.transformer import fit_positions
@@ -24,6 +36,11 @@ MODELS: Mapping[str, Builder] = registry(
         ("unet_v2", unet_v2.UNetV2),
         ("mobile_unet_v2", mobile_unet_v2.MobileUNetV2),
         ("transunet", transunet.TransUNet),
+        ("attention_unet", attention_unet.AttentionUNet),
+        ("resunet", resunet.ResUNet),
+        ("unet3p", unet3p.UNet3Plus),
+        ("unext", unext.UNeXt),
+        ("mobile_unetpp", mobile_unetpp.MobileUNetPlusPlus),
     )
 )
 
@@ -35,6 +52,11 @@ PRESETS: Mapping[str, ModelSpec] = registry(
         *unet_v2.PRESETS,
         *mobile_unet_v2.PRESETS,
         *transunet.PRESETS,
+        *attention_unet.PRESETS,
+        *resunet.PRESETS,
+        *unet3p.PRESETS,
+        *unext.PRESETS,
+        *mobile_unetpp.PRESETS,
     )
 )
 """Name -> network and size; the name is the registry's and what sets the size."""
