@@ -19,7 +19,7 @@ from edge_unet.canonical.rules import require_canonical
 from edge_unet.core.errors import GraphError, UsageError
 from edge_unet.core.files import written_whole
 from edge_unet.core.recipe import Recipe
-from edge_unet.graph.frozen import Freezable, freeze, name_functions
+from edge_unet.graph.frozen import Freezable, freeze, name_functions, spell_out_global_means
 from edge_unet.graph.passes import global_pool, identities, naming, own_constants, provenance
 from edge_unet.graph.qdq import OPSET, translations
 from edge_unet.models.checkpoint import CheckpointInfo
@@ -66,6 +66,7 @@ def _exported(net: fx.GraphModule, recipe: Recipe) -> onnx.ModelProto:
     """The network through torch's exporter and our passes, with every shape inferred."""
     frame = recipe.preprocess
     example = torch.zeros(1, frame.channels, frame.height, frame.width)
+    spell_out_global_means(net)
     program = _torch_export(net, example)
     model = program.model
     count = len(model.graph.outputs)

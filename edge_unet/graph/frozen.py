@@ -68,6 +68,14 @@ class FrozenConv(nn.Module):
         return self.call(x, weight, self.bias)  # (N, cout, H', W')
 
 
+class GlobalMean(nn.Module):
+    """AdaptiveAvgPool2d(1) as the mean that it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 1, 1)."""
+        return x.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
+
+
 class FunctionCall(nn.Module):
     """A function or method call of the graph as a module, so that the exporter records where it stands."""
 
@@ -112,6 +120,14 @@ def freeze(net: fx.GraphModule) -> fx.GraphModule:
                 raise GraphError(f"quantizer {name!r}: {error}; calibrate the network before exporting it") from error
     name_functions(net)
     return net
+
+
+def spell_out_global_means(net: fx.GraphModule) -> None:
+    """Replace the pools to 1x1 of `net`: torch takes that of a channels-last map (behind a LayerNorm) apart into a mean
+    and as_strided, which becomes a Gather in ONNX."""
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            net.add_submodule(name, GlobalMean())
 
 
 def name_functions(net: fx.GraphModule) -> None:
