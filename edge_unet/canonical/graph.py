@@ -6,7 +6,7 @@ it. Names are those of the file; a lowering keeps them, so that scales can be re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,14 +108,15 @@ class CanonicalGraph:
         """The path of the declared float island that `node` belongs to; None where it has to be in INT8."""
         if node.op in ("QuantizeLinear", "DequantizeLinear"):
             return None
-        return next((path for path in self._islands if node.name.startswith(path) and _ends(node.name, path)), None)
+        return island_of(node.name, self.islands)
 
     @cached_property
-    def _islands(self) -> tuple[str, ...]:
+    def islands(self) -> Mapping[str, str]:
+        """Path of every declared float island -> the reason."""
         try:
-            return tuple(self.metadata.islands)
+            return self.metadata.islands
         except ArtifactError:
-            return ()  # a graph without metadata declares none; its own rule says what is missing
+            return {}  # a graph without metadata declares none; its own rule says what is missing
 
     def quantized(self, name: str) -> str | None:
         """The int8 tensor that stands behind a float tensor: the input of the DequantizeLinear that makes it."""
@@ -134,6 +135,12 @@ class CanonicalGraph:
         if np.unique(zero).size > 1:
             raise GraphError(f"node {node.name!r} ({node.op}): zero points differ between channels")
         return Grid(scale, int(zero.reshape(-1)[0]))
+
+
+def island_of(name: str, paths: Iterable[str]) -> str | None:
+    """The one of `paths` that a node of this name belongs to, or None. A runtime's own name of a layer may begin with
+    the node's."""
+    return next((path for path in paths if name.startswith(path) and _ends(name, path)), None)
 
 
 def _ends(name: str, path: str) -> bool:

@@ -13,6 +13,7 @@ from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, TensorSpec
+from edge_unet.targets.islands import Islands
 from edge_unet.targets.onnxruntime import sessions
 from edge_unet.targets.onnxruntime.ops import ZERO_POINT, U8Graph, check_op, lower_node
 
@@ -25,6 +26,7 @@ NOTES = (
     "linear Resize is computed in float between its Q/DQ; a Clip that changes no code keeps ONNX Runtime from dropping "
     "the pair and truncating",
 )
+TWIN_NOTES = ("the canonical graph without its Q/DQ",)
 
 
 def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
@@ -50,7 +52,7 @@ def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
         path=FILE, sha256=sha256_of(path), bytes=bytes_of(path), target="onnx", precision=precision,
         inputs=(input_spec(graph, precision),), outputs=outputs,
         toolchain={"onnx": onnx.__version__, "onnxruntime": version}, parent_sha256=sha256_of(canonical),
-        notes=NOTES if precision is Precision.INT8 else ("the canonical graph without its Q/DQ",),
+        notes=(*NOTES, *Islands(graph.islands).notes()) if precision is Precision.INT8 else TWIN_NOTES,
     )  # fmt: skip
 
 

@@ -5,7 +5,10 @@ Three rewrites, none of which changes an integer:
 - Clip and Relu in front of a QuantizeLinear move behind it, as a u8 Clip: rounding is monotone, so
   Q(clip(x, lo, hi)) = clip(Q(x), Q(lo), Q(hi)); a Conv followed by Clip would stay float. Where saturation to u8
   already clips, the Clip is dropped.
-- ops that only move or compare integers of one scale (Concat, MaxPool, nearest Resize, …) run on u8 directly.
+- ops that only move or compare integers of one scale (Concat, MaxPool, ReduceMax, nearest Resize, …) run on u8
+  directly.
+Nodes of a float island stay as they are, except that a chain of moves between two Q/DQ pairs of one scale is a move
+of integers there too.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def QuantizeLinear(node: Node, out: U8Graph) -> None:  # noqa: N802 - named as t
         return
     scale = out.constant(node.inputs[1], out.graph.constants[node.inputs[1]])
     clip = out.graph.producers.get(node.inputs[0])
-    if clip is None or clip.op not in ("Clip", "Relu") or quantizer(out.graph, clip) is not node:
+    if clip is None or clip.op not in ("Clip", "Relu") or not _moves_behind(clip, out.graph):
         out.emit("QuantizeLinear", [node.inputs[0], scale, ZERO_POINT_NAME], node.output, node.name)
         return
     low, high = _clip_codes(clip, out.graph, grid)
@@ -120,19 +123,24 @@ def DequantizeLinear(node: Node, out: U8Graph) -> None:  # noqa: N802
     out.emit("DequantizeLinear", [node.inputs[0], scale, ZERO_POINT_NAME], node.output, node.name)
 
 
+def _moves_behind(clip: Node, graph: CanonicalGraph) -> bool:
+    """Whether a Clip or Relu is written behind the QuantizeLinear that reads it."""
+    return quantizer(graph, clip) is not None and graph.island(clip) is None
+
+
 def Clip(node: Node, out: U8Graph) -> None:  # noqa: N802
-    """Left to the QuantizeLinear behind it, where there is one."""
-    if quantizer(out.graph, node) is None:
+    """Left to the QuantizeLinear behind it, where there is one and the Clip is no part of a float island."""
+    if not _moves_behind(node, out.graph):
         out.keep(node)
 
 
 def Resize(node: Node, out: U8Graph) -> None:  # noqa: N802
     """Nearest by an integer factor repeats integers; linear stays float between its Q/DQ, behind a guard."""
-    places, factor = one_grid(out.graph, node), _repeat_factor(node, out.graph)
+    places, factors = one_grid(out.graph, node), _repeat_factors(node, out.graph)
     if places is None:
         out.keep(node)
-    elif factor is not None:
-        _repeat(node, places[0][0], places[1], factor, out)
+    elif factors is not None:
+        _repeat(node, places[0][0], places[1], factors, out)
     elif node.attributes.get("mode") == "linear":
         _guarded(node, out.graph.activations[places[1]].scale, out)
     else:
@@ -151,35 +159,36 @@ def _guarded(node: Node, scale: NDArray[np.float32], out: U8Graph) -> None:
     out.emit("Clip", [free, lowest], node.output, f"{node.name}.guard")
 
 
-def _repeat_factor(node: Node, graph: CanonicalGraph) -> int | None:
-    """The factor of a nearest Resize that repeats every row and column equally often, else None."""
+def _repeat_factors(node: Node, graph: CanonicalGraph) -> tuple[int, int] | None:
+    """How often a nearest Resize repeats every row and every column, where it does nothing else."""
     before, after = graph.shapes[node.inputs[0]], graph.shapes[node.output]
-    factor = after[2] // before[2]
+    rows, columns = after[2] // before[2], after[3] // before[3]
     repeats = (
         node.attributes.get("mode", "nearest") == "nearest"
         and node.attributes.get("coordinate_transformation_mode") == "asymmetric"
         and node.attributes.get("nearest_mode") == "floor"
-        and after == (*before[:2], factor * before[2], factor * before[3])
+        and after == (*before[:2], rows * before[2], columns * before[3])
     )
-    return factor if repeats else None
+    return (rows, columns) if repeats else None
 
 
-def _repeat(node: Node, source: str, output: str, factor: int, out: U8Graph) -> None:
+def _repeat(node: Node, source: str, output: str, factors: tuple[int, int], out: U8Graph) -> None:
     """Repeat pixels, then rows, by concatenating a channels-last tensor with itself.
 
     The runtime keeps integer convolutions channels-last, where its Resize is 10x slower than these copies; the two
     Transposes cancel against those around the convolutions.
     """
     n, c, h, w = out.graph.shapes[node.inputs[0]]
-    rows = np.array([n * h, 1, factor * w * c], np.int64)
-    pixels = np.array([n, factor * h, factor * w, c], np.int64)
+    down, right = factors
+    rows = np.array([n * h, 1, right * w * c], np.int64)
+    pixels = np.array([n, down * h, right * w, c], np.int64)
     names = [f"{INTERNAL}{node.name}.{part}" for part in ("last", "pixels", "rows", "twice", "image")]
     last = out.emit("Transpose", [source], names[0], names[0], {"perm": [0, 2, 3, 1]})  # (N, H, W, C)
-    wide = out.emit("Concat", [last] * factor, names[1], names[1], {"axis": 3})  # (N, H, W, factor*C)
+    wide = out.emit("Concat", [last] * right, names[1], names[1], {"axis": 3})  # (N, H, W, right*C)
     flat = out.emit("Reshape", [wide, out.constant(f"{names[2]}.to", rows)], names[2], names[2])
-    tall = out.emit("Concat", [flat] * factor, names[3], names[3], {"axis": 1})  # (N*H, factor, factor*W*C)
+    tall = out.emit("Concat", [flat] * down, names[3], names[3], {"axis": 1})  # (N*H, down, right*W*C)
     image = out.emit("Reshape", [tall, out.constant(f"{names[4]}.to", pixels)], names[4], names[4])
-    out.emit("Transpose", [image], output, node.name, {"perm": [0, 3, 1, 2]})  # (N, C, factor*H, factor*W)
+    out.emit("Transpose", [image], output, node.name, {"perm": [0, 3, 1, 2]})  # (N, C, down*H, right*W)
 
 
 def _on_integers(node: Node, out: U8Graph) -> None:
@@ -202,6 +211,14 @@ def Pad(node: Node, out: U8Graph) -> None:  # noqa: N802
         _on_integers(node, out)
 
 
+def GlobalMaxPool(node: Node, out: U8Graph) -> None:  # noqa: N802
+    """ReduceMax over H and W: the runtime has it for u8, GlobalMaxPool for floats only."""
+    axes = out.constant(f"{INTERNAL}{node.name}.axes", np.array([2, 3], np.int64))
+    places = one_grid(out.graph, node)
+    source, output = (places[0][0], places[1]) if places is not None else (node.inputs[0], node.output)
+    out.emit("ReduceMax", [source, axes], output, node.name, {"keepdims": 1})  # (N, C, 1, 1)
+
+
 def _keep(node: Node, out: U8Graph) -> None:
     """Leave it between its DequantizeLinear and QuantizeLinear: the runtime fuses it or computes it in float."""
     out.keep(node)
@@ -214,14 +231,16 @@ OPS: Mapping[str, Op] = {
     "Relu": Clip,
     "Resize": Resize,
     "Pad": Pad,
+    "GlobalMaxPool": GlobalMaxPool,
     **dict.fromkeys(
-        ("Concat", "MaxPool", "Slice", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "DepthToSpace",
-         "SpaceToDepth", "Identity"), _on_integers,
+        ("Concat", "MaxPool", "ReduceMax", "Slice", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten",
+         "DepthToSpace", "SpaceToDepth", "Identity"), _on_integers,
     ),
     **dict.fromkeys(
         ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Sigmoid", "HardSigmoid", "HardSwish",
-         "LeakyRelu", "Tanh", "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "LayerNormalization",
-         "Sqrt", "Exp", "Erf", "Softplus", "Expand", "Gather", "Split", "Einsum"), _keep,
+         "LeakyRelu", "Tanh", "Gelu", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Softmax",
+         "LayerNormalization", "Sqrt", "Exp", "Log", "Neg", "Erf", "Softplus", "Expand", "Gather", "Split", "Einsum"),
+        _keep,
     ),
 }  # fmt: skip
 """ONNX op type -> its lowering."""

@@ -20,6 +20,7 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, Tensors, TensorSpec
 from edge_unet.targets.feeds import check_feeds, check_forced
+from edge_unet.targets.islands import Islands
 from edge_unet.targets.onnxruntime import sessions
 from edge_unet.targets.onnxruntime.layers import FORCED, INT8, expose
 
@@ -37,6 +38,7 @@ class ReferenceSession:
         self._graph = graph
         self._artifact = artifact
         self._session = sessions.start(model, optimize=False)
+        self._islands = Islands(graph.islands)
         self._exposed: dict[frozenset[str], Any] = {}
 
     @property
@@ -59,7 +61,12 @@ class ReferenceSession:
     def census(self) -> Census:
         """Every layer is float here: with optimizations off, Q/DQ only rounds between float layers."""
         layers = tuple(
-            LayerPlacement(name=node.name, op=node.op, precision="fp32", unit="CPUExecutionProvider")
+            LayerPlacement(
+                name=node.name,
+                op=node.op,
+                precision="fp32",
+                unit=f"CPUExecutionProvider{self._islands.note([node.name])}",
+            )
             for node in self._graph.nodes
             if node.op not in SHAPE_ONLY
         )

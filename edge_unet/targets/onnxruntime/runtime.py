@@ -16,6 +16,7 @@ from edge_unet.core.artifact import Artifact, Census, Codes
 from edge_unet.core.errors import UsageError
 from edge_unet.core.spec import Precision, Tensors
 from edge_unet.targets.feeds import check_feeds, check_forced
+from edge_unet.targets.islands import Islands
 from edge_unet.targets.onnxruntime import sessions
 from edge_unet.targets.onnxruntime.census import executed_layers
 from edge_unet.targets.onnxruntime.layers import FORCED, UINT8, expose
@@ -58,7 +59,9 @@ class OnnxSession:
         with tempfile.TemporaryDirectory() as room:
             saved = Path(room) / "optimized.onnx"
             sessions.start(self._path, optimize=self._optimize, threads=self._threads, save_optimized=saved)
-            return Census(layers=executed_layers(onnx.load(saved)), source="optimized graph saved by the runtime")
+            islands = Islands(load_graph(self._path).islands)
+            layers = executed_layers(onnx.load(saved), islands)
+            return Census(layers=layers, source="optimized graph saved by the runtime")
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """int8 codes (canonical grid, NCHW) of every quantized tensor, from the optimized graph."""

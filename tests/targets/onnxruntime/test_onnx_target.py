@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from island_graphs import ISLAND, ISLANDS, PIECES, REASON, SIZE, write_piece
 from numpy.typing import NDArray
+from one_op_graph import OneOp
 from onnx import helper
+from tiny_graph import frames_u8 as make_frames
 
 from edge_unet.canonical import load_graph
-from edge_unet.core.artifact import Artifact
+from edge_unet.core.artifact import Artifact, Census
 from edge_unet.core.errors import ArtifactError, GraphError, UsageError
 from edge_unet.core.protocols import LayerSession
 from edge_unet.core.spec import Precision, feed_from_pixels, mask_from_logits
@@ -168,3 +171,75 @@ def test_damaged_files_and_wrong_wishes(tiny_canonical: Path, tmp_path: Path) ->
         pass
     with pytest.raises(ArtifactError, match=r"model\.onnx"):
         read_back(tmp_path, artifact)
+
+
+def compare_with_reference(canonical: Path, folder: Path) -> Census:
+    """Codes teacher-forced and logits free-running must equal the reference's; the census of what ran."""
+    artifact = lower(canonical, Precision.INT8, into=folder)
+    assert (f"1 float island: {REASON}" in artifact.notes) == (ISLAND in load_graph(canonical).islands)
+    frames = make_frames(2, SIZE, seed=7)
+    preprocess = load_graph(canonical).metadata.preprocess
+    with open_reference(canonical) as reference, open_onnx(folder, artifact) as session:
+        feeds = [{"image": feed_from_pixels(f[None], reference.artifact.inputs[0], preprocess)} for f in frames]
+        for frame, feed in zip(frames, feeds, strict=True):
+            expected = reference.codes(feed)
+            forced = session.codes({"image": frame[None]}, force=expected)
+            assert set(forced) == set(expected)
+            for name, codes in expected.items():
+                np.testing.assert_array_equal(forced[name], codes, err_msg=name)
+            ours, theirs = session.infer({"image": frame[None]})["logits"], reference.infer(feed)["logits"]
+            assert np.unique(theirs).size > 1 or canonical.stem == "GlobalMaxPool"
+            assert np.array_equal(ours, theirs)
+        return session.census()
+
+
+FLOAT_PIECES = {"Gelu", "Tanh", "HardSwish", "deconv2", "deconv4", "global max", "linear 2", "linear 4"}
+"""Where the runtime lacks an integer kernel and computes the op in float between its Q/DQ."""
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_every_int8_op_is_bit_exact(name: str, tmp_path: Path) -> None:
+    census = compare_with_reference(write_piece(tmp_path / f"{name}.onnx", PIECES[name]), tmp_path)
+    floats = {layer.op for layer in census.layers if layer.precision != "int8"}
+    assert bool(floats) == (name in FLOAT_PIECES)
+    assert "Conv" not in floats
+    assert not any("island" in layer.unit for layer in census.layers)
+
+
+@pytest.mark.parametrize("name", ISLANDS)
+def test_float_islands_stay_float(name: str, tmp_path: Path) -> None:
+    census = compare_with_reference(write_piece(tmp_path / f"{name}.onnx", ISLANDS[name]), tmp_path)
+    inside = [layer for layer in census.layers if layer.name.startswith(ISLAND)]
+    assert inside
+    assert all(layer.unit.endswith(f", float island {ISLAND}: {REASON}") for layer in inside)
+    integer = [layer.unit.split(",")[0] for layer in inside if layer.precision == "int8"]
+    products = "CPU com.microsoft.MatMulIntegerToFloat"  # of two dequantized tensors: exact, and nothing is rounded
+    assert integer == ([products] if name == "attention" else [])
+    assert all(layer.precision == "int8" for layer in census.layers if layer not in inside)
+
+
+@pytest.mark.parametrize("name", [*PIECES, *ISLANDS])
+def test_every_op_runs_in_float(name: str, tmp_path: Path) -> None:
+    canonical = write_piece(tmp_path / "piece.onnx", {**PIECES, **ISLANDS}[name])
+    artifact = lower(canonical, Precision.FP32, into=tmp_path)
+    preprocess = load_graph(canonical).metadata.preprocess
+    with open_reference(canonical, Precision.FP32) as twin, open_onnx(tmp_path, artifact) as session:
+        feed = {"image": feed_from_pixels(make_frames(1, SIZE), artifact.inputs[0], preprocess)}
+        np.testing.assert_allclose(session.infer(feed)["logits"], twin.infer(feed)["logits"], atol=2e-5)
+        assert session.census().by_precision().keys() == {"fp32"}
+
+
+def test_a_nearest_resize_repeats_rows_and_columns_apart(tmp_path: Path) -> None:
+    graph = OneOp()
+    graph.constants["scales"] = np.array([1, 1, 2, 3], np.float32)
+    nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "mode": "nearest"}
+    canonical = graph.op("Resize", "wide", [graph.last, "", "scales"], 1 / 64, **nearest).write(tmp_path / "c.onnx")
+    artifact = lower(canonical, Precision.INT8, into=tmp_path)
+    pixels = make_frames(1, 8)
+    with open_onnx(tmp_path, artifact) as session:
+        logits = session.infer({"image": pixels})["logits"]
+    expected = ((pixels.astype(np.float32) - 128) / 64).transpose(0, 3, 1, 2).repeat(2, axis=2).repeat(3, axis=3)
+    assert np.array_equal(logits, expected)
+    assert {n.op for n in load_graph(tmp_path / artifact.path).nodes} == {
+        "Transpose", "Concat", "Reshape", "DequantizeLinear"
+    }  # fmt: skip
