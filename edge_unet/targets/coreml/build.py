@@ -30,6 +30,10 @@ class WeightStorage(str, Enum):
     UINT8 = "uint8"
 
 
+MAX_RANK = 5
+"""Of a MIL tensor."""
+
+
 @dataclass
 class Build:
     """One lowering in progress. `mil` is coremltools' Builder, `values` maps ONNX tensor names to MIL variables."""
@@ -42,10 +46,24 @@ class Build:
     values: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, str] = field(default_factory=dict)
     weights: dict[str, WeightName] = field(default_factory=dict)
+    islands: dict[str, str] = field(default_factory=dict)
+    folded: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """ONNX tensors of more than MAX_RANK axes -> the axes of size 1 that their MIL variables lack."""
 
     def title(self, node: Node) -> str:
         """The MIL name of the node's output."""
-        return self.names.mil(node.output)
+        return self._named(node, node.output)
+
+    def part(self, node: Node, which: str) -> str:
+        """The MIL name of an op that is one step of the node; `which` may be the first of several outputs."""
+        return self._named(node, which if which in node.outputs else f"{node.output}/{which}")
+
+    def _named(self, node: Node, onnx: str) -> str:
+        """The MIL name, noted as part of a float island where the node is."""
+        name, path = self.names.mil(onnx), self.graph.island(node)
+        if path is not None:
+            self.islands[name] = path
+        return name
 
     def operand(self, node: Node, index: int) -> Any:
         """Input `index` of `node`: a MIL variable, or an array in a dtype MIL has. Raises GraphError where there is
@@ -71,7 +89,7 @@ class Build:
 
     def table(self) -> NameTable:
         """The names that must be found again in the package."""
-        return NameTable(activations=self.activations, weights=self.weights)
+        return NameTable(activations=self.activations, weights=self.weights, islands=self.islands)
 
     @staticmethod
     def refuse(node: Node, what: str, expected: object, received: object) -> GraphError:

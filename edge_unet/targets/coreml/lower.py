@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.coreml.build import Deployment, WeightStorage
 from edge_unet.targets.coreml.names import NAMES_KEY, NameTable
 from edge_unet.targets.coreml.package import save_package
+from edge_unet.targets.coreml.precision import in_float32
 from edge_unet.targets.coreml.program import build_program, convert_program, fp16_overflow, image_input
 from edge_unet.targets.coreml.toolchain import quiet_coremltools, versions
 
@@ -50,11 +52,12 @@ def lower(
         program, build = build_program(graph, deployment, weight_storage)
         entry = build.names.mil(graph.input)
         image = image_input(entry, graph.shapes[graph.input], metadata.preprocess)
-        model = convert_program(program, deployment, image)
+        names = build.table()
+        model = convert_program(program, deployment, image, partial(in_float32, names))
         outputs = tuple(build.names.mil(name) for name in graph.outputs)
         spec = model.get_spec()  # a copy: what is written into it is what is saved
         _describe(spec.description, metadata, precision)
-        _tag(spec.description.metadata.userDefined, metadata, build.table())
+        _tag(spec.description.metadata.userDefined, metadata, names)
         save_package(model, spec, path)
     return Artifact(
         path=path.name,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.files import canonical_json
@@ -35,11 +35,17 @@ class WeightName(Frozen):
 
 
 class NameTable(Frozen):
-    """MIL name -> canonical name, for every tensor that has a scale."""
+    """MIL name -> canonical name, for every tensor that has a scale; MIL name -> path of the float island it is in."""
 
     schema_version: Literal[1] = 1
     activations: dict[str, str]
     weights: dict[str, WeightName]
+    islands: dict[str, str] = Field(default_factory=dict)
+
+    def island(self, op: Any) -> str | None:
+        """The path of the float island that a MIL op is part of."""
+        known = (base_name(name) for name in (op.name, *(output.name for output in op.outputs)))
+        return next((self.islands[name] for name in known if name in self.islands), None)
 
     def dump(self) -> str:
         """The table as JSON, same table same text."""

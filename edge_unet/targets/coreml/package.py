@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_unet.canonical import METADATA_KEY, parse_metadata
 from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.files import sha256_of
@@ -35,6 +37,8 @@ class Package:
     spec: Any
     program: Any
     names: NameTable
+    islands: Mapping[str, str]
+    """Path of each float island -> why it stays float."""
 
     @property
     def main(self) -> Any:
@@ -97,4 +101,5 @@ def parse_package(path: Path) -> Package:
     user = spec.description.metadata.userDefined
     if NAMES_KEY not in user:
         raise ArtifactError(f"{path}: no {NAMES_KEY!r} metadata; expected a package written by edge-unet export")
-    return Package(path, spec, program, parse_names(user[NAMES_KEY], source=str(path)))
+    names = parse_names(user[NAMES_KEY], source=str(path))
+    return Package(path, spec, program, names, parse_metadata(user[METADATA_KEY]).islands)

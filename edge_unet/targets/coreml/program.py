@@ -12,6 +12,7 @@ coremltools' default pipeline would do to it is at best nothing and at worst har
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,9 @@ def image_input(name: str, shape: tuple[int, ...], preprocess: PreprocessSpec) -
     )
 
 
-def convert_program(program: Any, deployment: Deployment, image: Any) -> Any:
-    """Run the passes and make the MLModel: fp16 arithmetic outside Q/DQ, which the Neural Engine needs."""
+def convert_program(program: Any, deployment: Deployment, image: Any, single: Callable[[Any], bool]) -> Any:
+    """Run the passes and make the MLModel: fp16 arithmetic outside Q/DQ, which the Neural Engine needs, except in the
+    ops for which `single` is true: these stay float32."""
     import coremltools as ct
 
     return ct.convert(
@@ -97,7 +99,7 @@ def convert_program(program: Any, deployment: Deployment, image: Any) -> Any:
         convert_to="mlprogram",
         inputs=[image],
         minimum_deployment_target=ct.target[deployment.value],
-        compute_precision=ct.precision.FLOAT16,
+        compute_precision=ct.transform.FP16ComputePrecision(op_selector=lambda op: not single(op)),
         pass_pipeline=ct.PassPipeline(list(PASSES), "edge_unet"),
         skip_model_load=True,  # loading needs macOS
     )

@@ -5,7 +5,8 @@ Core ML itself runs on Apple systems only. What stands in for it here executes t
 
 Two models of the arithmetic of an INT8 package are at hand, and nobody off a device can say which is nearer to one:
 - fused (the default): dequantize, convolution, activation and quantize are one int8 kernel with a wide accumulator, as
-  int8 hardware computes and as the pattern is meant; the fp16 types between them never exist in memory.
+  int8 hardware computes and as the pattern is meant; the fp16 types between them never exist in memory. A float island
+  is no such kernel: each of its tensors exists, in the type that the program declares.
 - unfused: every tensor that the program declares fp16 is rounded to fp16, 11 bits, before it is quantized again.
 """
 
@@ -65,7 +66,7 @@ class MilSession:
 
     def census(self) -> Census:
         """Layers by precision as the package declares them."""
-        return take_census(self._package.main)
+        return take_census(self._package)
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """Codes of every quantized activation under its canonical name, NCHW, in the package's own grid; see
@@ -89,8 +90,7 @@ class MilSession:
         """The compiled twin whose codes `forced` come from outside; kept, since one verify run asks often."""
         if forced not in self._compiled:
             ort = require("onnxruntime", EXTRA)
-            activations = self._package.names.activations
-            translation = translate(self._package.main, activations, forced, fused=self._fused)
+            translation = translate(self._package.main, self._package.names, forced, fused=self._fused)
             options = ort.SessionOptions()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.intra_op_num_threads = self._threads

@@ -85,6 +85,12 @@ def sigmoid_hard(writer: Writer, op: Any) -> list[str]:
     return writer.emit("HardSigmoid", [writer.operand(op, "x")], attributes)
 
 
+def silu(writer: Writer, op: Any) -> list[str]:
+    """silu -> x * Sigmoid(x). coremltools writes it for that product when it saves an ML Program."""
+    x = writer.operand(op, "x")
+    return writer.emit("Mul", [x, *writer.emit("Sigmoid", [x])])
+
+
 def tanh(writer: Writer, op: Any) -> list[str]:
     """tanh -> Tanh."""
     return writer.emit("Tanh", [writer.operand(op, "x")])
@@ -102,6 +108,29 @@ def gelu(writer: Writer, op: Any) -> list[str]:
     if mode not in modes:
         raise refuse(op, "mode", mode)
     return writer.emit("Gelu", [writer.operand(op, "x")], {"approximate": modes[mode]})
+
+
+def exp(writer: Writer, op: Any) -> list[str]:
+    """exp -> Exp."""
+    return writer.emit("Exp", [writer.operand(op, "x")])
+
+
+def log(writer: Writer, op: Any) -> list[str]:
+    """log -> Log; the epsilon of MIL must be the denormal that changes nothing."""
+    epsilon = float(setting(op, "epsilon", 1e-45))
+    if epsilon > np.finfo(np.float32).tiny:
+        raise refuse(op, "epsilon", epsilon)
+    return writer.emit("Log", [writer.operand(op, "x")])
+
+
+def sqrt(writer: Writer, op: Any) -> list[str]:
+    """sqrt -> Sqrt."""
+    return writer.emit("Sqrt", [writer.operand(op, "x")])
+
+
+def softplus(writer: Writer, op: Any) -> list[str]:
+    """softplus -> Softplus."""
+    return writer.emit("Softplus", [writer.operand(op, "x")])
 
 
 def softmax(writer: Writer, op: Any) -> list[str]:
@@ -149,46 +178,3 @@ def layer_norm(writer: Writer, op: Any) -> list[str]:
         raise refuse(op, "axes", axes)
     attributes = {"axis": axes[0], "epsilon": float(setting(op, "epsilon", 1e-5))}
     return writer.emit("LayerNormalization", [writer.operand(op, key) for key in ("x", "gamma", "beta")], attributes)
-
-
-def reduce_mean(writer: Writer, op: Any) -> list[str]:
-    """reduce_mean -> ReduceMean."""
-    axes = writer.array(np.asarray(integers(op, "axes", ()), np.int64))
-    keep = int(bool(setting(op, "keep_dims", False)))
-    return writer.emit("ReduceMean", [writer.operand(op, "x"), axes], {"keepdims": keep})
-
-
-def concat(writer: Writer, op: Any) -> list[str]:
-    """concat -> Concat."""
-    if setting(op, "interleave", False):
-        raise refuse(op, "interleave", True)
-    values = [writer.tensor(value) for value in op.inputs["values"]]
-    return writer.emit("Concat", values, {"axis": int(setting(op, "axis", None))})
-
-
-def reshape(writer: Writer, op: Any) -> list[str]:
-    """reshape -> Reshape to the static shape."""
-    shape = writer.array(np.asarray(op.outputs[0].shape, np.int64))
-    return writer.emit("Reshape", [writer.operand(op, "x"), shape])
-
-
-def transpose(writer: Writer, op: Any) -> list[str]:
-    """transpose -> Transpose."""
-    return writer.emit("Transpose", [writer.operand(op, "x")], {"perm": integers(op, "perm", ())})
-
-
-def slice_by_index(writer: Writer, op: Any) -> list[str]:
-    """slice_by_index with plain forward bounds -> Slice."""
-    rank = len(op.inputs["x"].shape)
-    for mask in ("begin_mask", "end_mask", "squeeze_mask"):
-        if np.any(setting(op, mask, False)):
-            raise refuse(op, mask, setting(op, mask, False))
-    bounds = [integers(op, "begin", ()), integers(op, "end", ()), list(range(rank)), integers(op, "stride", [1] * rank)]
-    return writer.emit("Slice", [writer.operand(op, "x"), *(writer.array(np.asarray(b, np.int64)) for b in bounds)])
-
-
-def split(writer: Writer, op: Any) -> list[str]:
-    """split into given sizes -> Split."""
-    axis = int(setting(op, "axis", None))
-    sizes = writer.array(np.asarray([output.shape[axis] for output in op.outputs], np.int64))
-    return writer.emit("Split", [writer.operand(op, "x"), sizes], {"axis": axis}, outputs=len(op.outputs))

@@ -12,9 +12,9 @@ from onnx import TensorProto
 
 from edge_unet.core.errors import GraphError
 from edge_unet.core.registry import registry
-from edge_unet.targets.coreml.interpreter import pointwise, windowed
+from edge_unet.targets.coreml.interpreter import pointwise, reducing, shaping, windowed
 from edge_unet.targets.coreml.interpreter.writer import Writer
-from edge_unet.targets.coreml.names import base_name
+from edge_unet.targets.coreml.names import NameTable, base_name
 
 Op = Callable[[Writer, Any], list[str]]
 
@@ -24,35 +24,45 @@ OPS = registry(
         ("avg_pool", windowed.avg_pool),
         ("cast", pointwise.cast),
         ("clip", pointwise.clip),
-        ("concat", pointwise.concat),
+        ("concat", shaping.concat),
         ("constexpr_affine_dequantize", pointwise.constexpr),
         ("constexpr_blockwise_shift_scale", pointwise.constexpr),
         ("conv", windowed.conv),
         ("conv_transpose", windowed.conv_transpose),
         ("dequantize", pointwise.dequantize),
         ("erf", pointwise.erf),
+        ("exp", pointwise.exp),
+        ("gather", shaping.gather),
         ("gelu", pointwise.gelu),
         ("identity", pointwise.identity),
         ("layer_norm", pointwise.layer_norm),
+        ("log", pointwise.log),
         ("matmul", pointwise.matmul),
         ("max_pool", windowed.max_pool),
         ("mul", pointwise.mul),
         ("pad", windowed.pad),
         ("quantize", pointwise.quantize),
         ("real_div", pointwise.real_div),
-        ("reduce_mean", pointwise.reduce_mean),
+        ("reduce_max", reducing.reduce_max),
+        ("reduce_mean", reducing.reduce_mean),
+        ("reduce_sum", reducing.reduce_sum),
         ("relu", pointwise.relu),
         ("relu6", pointwise.relu6),
-        ("reshape", pointwise.reshape),
+        ("reshape", shaping.reshape),
         ("resize_bilinear", windowed.resize_bilinear),
+        ("reverse", shaping.reverse),
         ("sigmoid", pointwise.sigmoid),
         ("sigmoid_hard", pointwise.sigmoid_hard),
-        ("slice_by_index", pointwise.slice_by_index),
+        ("silu", pointwise.silu),
+        ("slice_by_index", shaping.slice_by_index),
         ("softmax", pointwise.softmax),
-        ("split", pointwise.split),
+        ("softplus", pointwise.softplus),
+        ("split", shaping.split),
+        ("sqrt", pointwise.sqrt),
         ("sub", pointwise.sub),
         ("tanh", pointwise.tanh),
-        ("transpose", pointwise.transpose),
+        ("tile", shaping.tile),
+        ("transpose", shaping.transpose),
         ("upsample_bilinear", windowed.upsample_bilinear),
         ("upsample_nearest_neighbor", windowed.upsample_nearest_neighbor),
     ]
@@ -74,16 +84,14 @@ class Translation:
     forced: Mapping[str, str]
 
 
-def translate(
-    function: Any, activations: Mapping[str, str], forced: Iterable[str] = (), *, fused: bool = False
-) -> Translation:
+def translate(function: Any, names: NameTable, forced: Iterable[str] = (), *, fused: bool = False) -> Translation:
     """Translate the MIL function of an image-taking package.
 
-    `activations` maps MIL base names to canonical names; the codes of those quantize ops become outputs. The codes of
-    each canonical name in `forced` are read from an extra input instead. `fused`: see Writer. Raises GraphError on an
-    unknown MIL op.
+    The codes of the quantize ops that `names` lists become outputs. The codes of each canonical name in `forced` are
+    read from an extra input instead. With `fused`, the ops between two quantizers are one integer kernel, which rounds
+    once; a float island is none. Raises GraphError on an unknown MIL op.
     """
-    writer, wanted = Writer(fused=fused), frozenset(forced)
+    writer, wanted = Writer(), frozenset(forced)
     ((entry, variable),) = function.inputs.items()
     batch, channels, height, width = variable.shape
     inputs: list[tuple[str, int, tuple[int, ...]]] = [(entry, TensorProto.UINT8, (batch, height, width, channels))]
@@ -96,9 +104,10 @@ def translate(
     for op in function.operations:
         if op.op_type == "const":
             continue
+        in_memory = not fused or op.op_type == "cast" or names.island(op) is not None
         for output, tensor in zip(op.outputs, _emit(writer, op), strict=True):
-            writer.store(output, tensor)
-        canonical = activations.get(base_name(op.outputs[0].name)) if op.op_type == "quantize" else None
+            writer.store(output, tensor, in_memory=in_memory)
+        canonical = names.activations.get(base_name(op.outputs[0].name)) if op.op_type == "quantize" else None
         if canonical is None:
             continue
         name = op.outputs[0].name

@@ -17,11 +17,9 @@ IR_VERSION = 10
 
 
 class Writer:
-    """MIL variables by name -> ONNX tensors. Floats are float32; `store` rounds those MIL declares fp16, unless the
-    ops between two quantizers are taken as one `fused` integer kernel, which rounds once."""
+    """MIL variables by name -> ONNX tensors. Floats are float32; `store` rounds those MIL declares fp16."""
 
-    def __init__(self, *, fused: bool = False) -> None:
-        self.fused = fused
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.tensors: dict[str, str] = {}
@@ -59,9 +57,9 @@ class Writer:
             self.tensors[variable.name] = self.array(variable.val)
         return self.tensors[variable.name]
 
-    def store(self, variable: Any, tensor: str) -> None:
+    def store(self, variable: Any, tensor: str, *, in_memory: bool = True) -> None:
         """Bind a MIL variable, rounding through fp16 where the program declares it fp16 and it exists in memory."""
-        if is_fp16(variable) and not self.fused:
+        if in_memory and is_fp16(variable):
             half = self.emit("Cast", [tensor], {"to": TensorProto.FLOAT16})
             (tensor,) = self.emit("Cast", half, {"to": TensorProto.FLOAT})
         self.tensors[variable.name] = tensor

@@ -61,8 +61,33 @@ def hard_sigmoid(build: Build, node: Node) -> Any:
 def hard_swish(build: Build, node: Node) -> Any:
     """HardSwish: x * clip(x / 6 + 1/2, 0, 1)."""
     x, name = build.operand(node, 0), build.title(node)
-    gate = build.mil.sigmoid_hard(x=x, alpha=np.float32(1 / 6), beta=np.float32(0.5), name=f"{name}_gate")
+    gate = build.mil.sigmoid_hard(x=x, alpha=np.float32(1 / 6), beta=np.float32(0.5), name=build.part(node, "gate"))
     return build.mil.mul(x=x, y=gate, name=name)
+
+
+def exp(build: Build, node: Node) -> Any:
+    """Exp."""
+    return build.mil.exp(x=build.operand(node, 0), name=build.title(node))
+
+
+def log(build: Build, node: Node) -> Any:
+    """Log. MIL adds an epsilon to x, 1e-45 unless told: the smallest denormal, which changes no normal number."""
+    return build.mil.log(x=build.operand(node, 0), name=build.title(node))
+
+
+def sqrt(build: Build, node: Node) -> Any:
+    """Sqrt."""
+    return build.mil.sqrt(x=build.operand(node, 0), name=build.title(node))
+
+
+def neg(build: Build, node: Node) -> Any:
+    """Neg, as a product with -1: MIL has no negation."""
+    return build.mil.mul(x=build.operand(node, 0), y=np.float32(-1), name=build.title(node))
+
+
+def softplus(build: Build, node: Node) -> Any:
+    """Softplus: log(1 + exp(x))."""
+    return build.mil.softplus(x=build.operand(node, 0), name=build.title(node))
 
 
 def softmax(build: Build, node: Node) -> Any:
@@ -106,20 +131,9 @@ def gemm(build: Build, node: Node) -> Any:
         y=build.operand(node, 1),
         transpose_x=bool(node.attributes.get("transA", 0)),
         transpose_y=bool(node.attributes.get("transB", 0)),
-        name=f"{name}_product" if biased else name,
+        name=build.part(node, "product") if biased else name,
     )
     return build.mil.add(x=product, y=build.operand(node, 2), name=name) if biased else product
-
-
-def reduce_mean(build: Build, node: Node) -> Any:
-    """ReduceMean over constant axes (an input since opset 18)."""
-    axes = build.constant(node, 1)
-    if axes is None:
-        raise build.refuse(node, "axes", "a constant second input", "none")
-    keep = bool(node.attributes.get("keepdims", 1))
-    return build.mil.reduce_mean(
-        x=build.operand(node, 0), axes=[int(a) for a in axes], keep_dims=keep, name=build.title(node)
-    )
 
 
 def layer_normalization(build: Build, node: Node) -> Any:

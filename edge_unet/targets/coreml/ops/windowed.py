@@ -85,11 +85,6 @@ def _pool_arguments(build: Build, node: Node) -> dict[str, Any]:
     }
 
 
-def global_average_pool(build: Build, node: Node) -> Any:
-    """GlobalAveragePool: the mean over height and width."""
-    return build.mil.reduce_mean(x=build.operand(node, 0), axes=[2, 3], keep_dims=True, name=build.title(node))
-
-
 def resize(build: Build, node: Node) -> Any:
     """Resize of height and width: nearest by a whole factor, or half-pixel bilinear."""
     before, after = build.shape(node.inputs[0]), build.shape(node.output)
