@@ -7,7 +7,7 @@ DATA    ?=
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check setup card clean
+.PHONY: demo test check matrix setup clean
 
 demo: setup  ## shipped model -> all targets -> verify -> bench -> report.html (DATA=dir: fine-tune on it first)
 	$(BIN)/edge-unet demo --out $(OUT) $(if $(DATA),--data $(DATA))
@@ -16,11 +16,16 @@ test: setup  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup  ## formatting, lint, types, import contracts, fast tests
-	$(BIN)/ruff format --check edge_unet tests apps
-	$(BIN)/ruff check edge_unet tests apps
+	$(BIN)/ruff format --check edge_unet tests apps export benchmarks
+	$(BIN)/ruff check edge_unet tests apps export benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+matrix: setup  ## every network, level and target at full size, about an hour; what was measured already is kept
+	$(BIN)/python export/costs.py
+	$(BIN)/python export/matrix.py
+	$(BIN)/python benchmarks/summary.py
 
 setup: $(VENV)/ready
 

@@ -7,15 +7,19 @@ python benchmarks/summary.py --check   exit 1 where a file is out of date
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult, read_report
 from edge_unet.targets.registry import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
+EXPORT = ROOT / "export"
+STATUS = ROOT / "edge_unet" / "reference" / "int8_status.json"
 CARD = ROOT / "edge_unet" / "reference" / "endoscopy.md"
 
 
@@ -134,6 +138,76 @@ def operators_table() -> str:
     return table(["op", *TARGETS], rows)
 
 
+def results_of(name: str) -> Mapping[str, Any]:
+    """What lies in export/results."""
+    found: Mapping[str, Any] = json.loads((EXPORT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def costs_table() -> str:
+    """Parameters and MACs of every preset and level, beside the counts of the authors' networks."""
+    rows = []
+    for name, entry in results_of("costs")["presets"].items():
+        rows.append(_cost_row(f"`{name}`", entry))
+        rows += [_cost_row(f"&nbsp;&nbsp;{level}", cost) for level, cost in entry["levels"].items() if level != "mean"]
+    head = ["preset", "parameters M", "theirs", "", "MACs G", "theirs", "", "activations MiB", "whose count"]
+    return table(head, rows)
+
+
+def _cost_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    theirs = entry.get("published", {})
+    cells = [name]
+    for ours, key in ((entry["parameters"] / 1e6, "parameters_m"), (entry["macs"] / 1e9, "macs_g")):
+        given = theirs.get(key)
+        off = f"{100 * (ours / given - 1):+.1f} %" if given else ""
+        cells += [f"{ours:.3f}", f"{given:g}" if given else "", off]
+    return [*cells, f"{entry['activation_bytes'] / 2**20:.1f}", theirs.get("source", "")]
+
+
+def matrix_table() -> str:
+    """Network x level x target."""
+    rows = []
+    for name, entry in results_of("matrix")["presets"].items():
+        rows += [_matrix_row(name, row) for row in entry["rows"]]
+    head = ["network", "level", "target", "KiB", "INT8 layers", "float layers", "islands", "agreement", "max LSB",
+            "p90 ms", "result"]  # fmt: skip
+    return table(head, rows)
+
+
+def _matrix_row(name: str, row: Mapping[str, Any]) -> list[str]:
+    def shown(key: str, form: str, factor: float = 1.0) -> str:
+        return "" if row[key] is None else form.format(row[key] * factor)
+
+    runs_here = TARGETS[row["target"]].executes_here
+    result = row["status"] if row["status"] == "passed" else f"{row['status']}: {row['reason']}"
+    return [
+        f"`{name}`", row["level"], row["target"] + ("" if runs_here else " *"), shown("bytes", "{:.0f}", 1 / 1024),
+        shown("int8_layers", "{}"), shown("float_layers", "{}"), shown("islands", "{}"),
+        shown("agreement", "{:.3f} %", 100), shown("max_lsb", "{:.0f}"), shown("p90_ms", "{:.2f}"),
+        result.replace("|", "/"),
+    ]  # fmt: skip
+
+
+def matrix_line() -> str:
+    """How the matrix was measured."""
+    presets = results_of("matrix")["presets"].values()
+    cpus = sorted({entry["cpu"] for entry in presets})
+    weights = sorted({row["weights"] for entry in presets for row in entry["rows"]})
+    sizes = sorted({f"{row['width']}x{row['height']}" for entry in presets for row in entry["rows"]})
+    return f"Input {', '.join(sizes)}; one thread of {', '.join(cpus)}; weights: {'; '.join(weights)}."
+
+
+def int8_status() -> str:
+    """The matrix in short, for `edge-unet models`: the worst level of every target counts."""
+    found: dict[str, dict[str, str]] = {}
+    for name, entry in results_of("matrix")["presets"].items():
+        for row in entry["rows"]:
+            state = row["status"] if row["status"] == "passed" else f"{row['status']}: {row['reason']}"
+            if found.setdefault(name, {}).get(row["target"], "passed") == "passed":
+                found[name][row["target"]] = state
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
 def filled(text: str, name: str, block: str) -> str:
     """`text` with `block` between the markers called `name`."""
     pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -149,11 +223,15 @@ def generated() -> dict[Path, str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     readme = filled(filled(filled(readme, "quality", quality), "latency", latency), "machine", machine)
     card = filled(filled(CARD.read_text(encoding="utf-8"), "quality", quality), "latency", latency)
-    exports = ROOT / "export" / "README.md"
+    exports = EXPORT / "README.md"
+    text = filled(exports.read_text(encoding="utf-8"), "ops", operators_table())
+    for name, block in (("costs", costs_table()), ("matrix", matrix_table()), ("how", matrix_line())):
+        text = filled(text, name, block)
     return {
         ROOT / "README.md": readme,
         CARD: filled(card, "machine", machine),
-        exports: filled(exports.read_text(encoding="utf-8"), "ops", operators_table()),
+        exports: text,
+        STATUS: int8_status(),
     }
 
 
@@ -162,10 +240,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = [path for path, text in generated().items() if path.read_text(encoding="utf-8") != text]
+    wanted = generated()
+    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if not check:
-            path.write_text(generated()[path], encoding="utf-8")
+            path.write_text(wanted[path], encoding="utf-8")
         print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
     return int(check and bool(stale))
 

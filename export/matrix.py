@@ -1,4 +1,4 @@
-"""The full-size matrix: every network, level and target, with its bytes, INT8 layers, agreement and p90 on this machine.
+"""The full-size matrix: every network, level and target, with bytes, INT8 layers, agreement and p90 on this machine.
 
 python export/matrix.py                     the presets of SELECTION that have no rows yet
 python export/matrix.py NAME [NAME …]       these presets, measured anew
@@ -57,7 +57,7 @@ def main() -> None:
         }
         RESULTS.parent.mkdir(exist_ok=True)
         with written_whole(RESULTS) as temporary:
-            temporary.write_text(canonical_json({"schema_version": 1, "presets": known}) + "\n", encoding="utf-8")
+            temporary.write_text(canonical_json({"schema_version": 1, "presets": known}), encoding="utf-8")
 
 
 if __name__ == "__main__":
