@@ -2,7 +2,7 @@
 
 Taps at strides 4, 8, 16, 32 (24, 32, 96, 320 channels at width 1), each through a channel gate on the mean alone (no
 maximum: an outlier would set it), a 1x1 convolution with BN, and bounded infusions (models/sdi.py). Heads as in U-Net
-v2: L1 at 1/32 .. L4 at 1/4. At width 1, 256x256, one class: 2.10 M parameters, 0.593 G MACs.
+v2: L1 at 1/32 .. L4 at 1/4. At width 1, 256x256, one class: 2.04 M parameters, 0.594 G MACs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import Heads, conv_bn, init_weights, round_to_8
+from edge_unet.models.blocks import conv_bn, init_weights, round_to_8
 from edge_unet.models.mobile_unet import mobilenet_v2
-from edge_unet.models.unet_v2 import DEPTH, LEVELS, SdiDecoder, require_depth
+from edge_unet.models.unet_v2 import LEVELS, SdiDecoder, require_depth
 
 CHANNELS = 32
 """After the taps, before width."""
@@ -55,9 +55,8 @@ class MobileUNetV2(nn.Module):
         self.taps = nn.ModuleList(
             nn.Sequential(MeanGate(cin), conv_bn(cin, channels, 1, act=False)) for cin in widths[-LEVELS:]
         )
-        self.heads = Heads([channels] * LEVELS, [2**n for n in range(DEPTH, 1, -1)], classes)
         init_weights(self)
-        self.decoder = SdiDecoder(spec, channels, "bounded")
+        self.decoder = SdiDecoder(spec, channels, classes, "bounded")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, L4, mean), each (N, classes, H, W)."""
@@ -67,5 +66,5 @@ class MobileUNetV2(nn.Module):
             x = level(x)  # (N, tap, H / 2**level, W / 2**level)
             made.append(x)
         maps = [tap(y) for tap, y in zip(self.taps, made[-LEVELS:], strict=True)]  # (N, C, H / 2**(i+2), …)
-        levels: tuple[Tensor, ...] = self.heads(self.decoder(maps))
+        levels: tuple[Tensor, ...] = self.decoder(maps)
         return levels

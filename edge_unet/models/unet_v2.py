@@ -55,24 +55,28 @@ PRESETS = tuple(
 
 
 class SdiDecoder(nn.Module):
-    """Four infusions, and deconvolutions with adds from the coarsest to the finest of four maps."""
+    """Four infusions, deconvolutions with adds from the coarsest to the finest of four maps, and a head on each."""
 
-    def __init__(self, spec: ModelSpec, channels: int, product: Product) -> None:
+    def __init__(self, spec: ModelSpec, channels: int, classes: int, product: Product) -> None:
         super().__init__()
         mode = resizing(spec.upsample, spec.name)
         self.infuse = nn.ModuleList(Infusion(channels, own, LEVELS, mode, product) for own in range(LEVELS))
         self.up = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 4, 2, 1, bias=False) for _ in range(LEVELS - 1))
+        self.heads = Heads([channels] * LEVELS, [2**n for n in range(DEPTH, 1, -1)], classes)
         init_weights(self)
         start_infusions(self)
+        for head in (m for m in self.heads.convs if isinstance(m, nn.Conv2d)):
+            nn.init.normal_(head.weight, std=channels**-0.5)  # He's, over one class, saturates the logits' clip
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """[(N, C, H / 2**(i+2), W / 2**(i+2))], finest first -> four of the same sizes, coarsest first."""
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """[(N, C, H / 2**(i+2), W / 2**(i+2))], finest first -> (L1, …, L4, mean), each (N, classes, H, W)."""
         x = self.infuse[-1](maps)  # (N, C, H/32, W/32)
         made = [x]
         for up, infuse in zip(self.up, reversed(self.infuse[:-1]), strict=True):
             x = up(x) + infuse(maps)  # (N, C, H/16, W/16), then 1/8, 1/4
             made.append(x)
-        return made
+        levels: tuple[Tensor, ...] = self.heads(made)
+        return levels
 
 
 class GatedTap(nn.Module):
@@ -103,15 +107,14 @@ class UNetV2(nn.Module):
         size = lookup(SIZES, spec.variant or "tiny", "unet_v2 variant")
         encoder = lookup(PVT_SIZES, size.encoder, "PVTv2 size")
         self.taps = nn.ModuleList(GatedTap(cin, size.channels) for cin in encoder.channels)
-        self.heads = Heads([size.channels] * LEVELS, [2**n for n in range(DEPTH, 1, -1)], classes)
         init_weights(self)
         self.encoder = PvtV2(encoder, in_channels)
-        self.decoder = SdiDecoder(spec, size.channels, size.product)
+        self.decoder = SdiDecoder(spec, size.channels, classes, size.product)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, L4, mean), each (N, classes, H, W)."""
         maps = [tap(y) for tap, y in zip(self.taps, self.encoder(x), strict=True)]  # (N, C, H / 2**(i+2), …)
-        levels: tuple[Tensor, ...] = self.heads(self.decoder(maps))
+        levels: tuple[Tensor, ...] = self.decoder(maps)
         return levels
 
 
