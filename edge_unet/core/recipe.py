@@ -62,6 +62,98 @@ class AugmentSpec(Frozen):
     hue: float = Field(default=0.05, ge=0, le=0.5)
     blur: float = Field(default=0.15, ge=0, le=1)
     noise: float = Field(default=0.15, ge=0, le=1)
+    patch: float = Field(default=1.0, gt=0, le=1)
+    """Height and width of the window that is cut from the frame, as a share of the frame's. It fills the training
+    input, so things keep their size where the stage's height is `patch` times the recipe's."""
+    foreground_bias: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a window is centred on a foreground pixel (any class but the first), as far as the frame's
+    edge allows; else it lies anywhere in the frame. Needs `patch` below 1."""
+
+    @model_validator(mode="after")
+    def _a_bias_needs_a_window(self) -> AugmentSpec:
+        if self.foreground_bias and self.patch == 1:
+            raise ValueError("foreground_bias moves a window of the frame, but patch = 1 shows it all; set patch < 1")
+        return self
+
+
+class LossTerms(Frozen):
+    """The weight of every term of the loss; 0 = not computed. training/losses/ has one function for each name."""
+
+    ce: float = Field(default=0.0, ge=0)
+    """Cross-entropy: binary with one output channel, else softmax."""
+    dice: float = Field(default=0.0, ge=0)
+    focal: float = Field(default=0.0, ge=0)
+    """Cross-entropy times (1 - p of the truth) ** focal_gamma."""
+    tversky: float = Field(default=0.0, ge=0)
+    border_ce: float = Field(default=0.0, ge=0)
+    """Cross-entropy, heavier between neighbouring objects: the U-Net paper's weight map."""
+    boundary: float = Field(default=0.0, ge=0)
+    """Distance to the true outline, over all wrong probability. Wants a region term beside it."""
+    structure: float = Field(default=0.0, ge=0)
+    """Cross-entropy + IoU, both heavier along outlines (PraNet)."""
+    ms_ssim: float = Field(default=0.0, ge=0)
+    """Multi-scale structural similarity. UNet 3+ trains with focal + ms_ssim + iou."""
+    iou: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _there_is_a_loss(self) -> LossTerms:
+        if not self.used:
+            raise ValueError(f"every weight is 0; give at least one of {', '.join(LossTerms.model_fields)} a weight")
+        return self
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Name -> weight of the terms that count."""
+        return {name: weight for name in LossTerms.model_fields if (weight := getattr(self, name))}
+
+
+class LossSpec(Frozen):
+    """What training minimises: a weighted sum of terms, each a mean over images. A `[loss.terms]` of a recipe
+    replaces the default ce + dice as a whole."""
+
+    terms: LossTerms = LossTerms(ce=1, dice=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of the cross-entropies (ce, border_ce, structure): this share of the truth is spread evenly over all classes."""
+    class_weights: Literal["none", "median_frequency"] = "none"
+    """Of the pixel-wise terms (ce, focal, border_ce). median_frequency: median of the classes' frequencies over the
+    class's own, a frequency being its share of the pixels of the images that show it (Eigen & Fergus 2015)."""
+    focal_gamma: float = Field(default=2.0, ge=0)
+    focal_alpha: float | None = Field(default=None, gt=0, lt=1)
+    """Weight of the foreground; the first class has 1 - alpha. Left out, both count 1."""
+    tversky_alpha: float = Field(default=0.3, ge=0)
+    """Price of a false positive (Salehi et al. 2017)."""
+    tversky_beta: float = Field(default=0.7, ge=0)
+    """Price of a false negative."""
+    border_w0: float = Field(default=10.0, ge=0)
+    """Height of the border weight where two objects touch, U-Net paper equation 2."""
+    border_sigma: float = Field(default=5.0, gt=0)
+    """Its width in pixels of the training input."""
+    head_weights: tuple[float, ...] = ()
+    """Deep supervision: the share of each head L1..Ln, in any unit. Empty = all alike."""
+
+    @model_validator(mode="after")
+    def _some_head_learns(self) -> LossSpec:
+        if self.head_weights and (min(self.head_weights) < 0 or not any(self.head_weights)):
+            raise ValueError(f"head_weights = {self.head_weights}; expected none below 0 and at least one above")
+        return self
+
+
+class DistillSpec(Frozen):
+    """What a student learns from a teacher (`edge-unet train --teacher`), beside the loss. No effect without one."""
+
+    logits: float = Field(default=1.0, ge=0)
+    """Weight of the divergence from the teacher's probabilities, per pixel (Hinton et al. 2015)."""
+    temperature: float = Field(default=2.0, gt=0)
+    """Both logits are divided by it, and the divergence is multiplied by its square, which keeps gradients alike."""
+    features: float = Field(default=0.0, ge=0)
+    """Weight of the distance between what the two deepest heads read, through a learnt 1x1 adapter that is not kept."""
+    feature_loss: Literal["cosine", "l2"] = "cosine"
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> DistillSpec:
+        if not self.logits and not self.features:
+            raise ValueError("logits = 0 and features = 0 leave nothing to learn; give one a weight, or no teacher")
+        return self
 
 
 class DataSpec(Frozen):
@@ -134,6 +226,8 @@ class Recipe(Frozen):
     classes: ClassSpec = ClassSpec(names=("background", "foreground"), palette=((0, 0, 0), (0, 200, 83)))
     data: DataSpec = DataSpec()
     augment: AugmentSpec = AugmentSpec()
+    loss: LossSpec = LossSpec()
+    distill: DistillSpec = DistillSpec()
     train: TrainSpec = TrainSpec()
     quantize: QuantizeSpec = QuantizeSpec()
 

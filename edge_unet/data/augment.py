@@ -40,19 +40,22 @@ def augment(
 
     Returns x (N, C, h, w) float32, the network's real input (pixel - mean) * scale with pixels kept in 0..255, and
     y (N, h, w) int64 class ids, with (h, w) = `size`. Where the geometry looks outside the frame, x is the pad value
-    (mid-grey, real 0) and y is `ignore`. Shifts and elastic displacements are in pixels of the frame, whatever `size`.
+    (mid-grey, real 0) and y is `ignore`. Elastic displacements are in pixels of the frame, whatever `size`; shifts are
+    shares of what is shown, the frame or (`spec.patch`) a window of it.
     Raises UsageError where the shapes or dtypes are not as stated.
     """
     _check(frames, masks, preprocess)
-    count, channels, height, width = frames.shape
-    draw = _draw(count, (height, width), spec, preprocess, generator)
+    count, channels = frames.shape[:2]
+    draw = _draw(masks, spec, preprocess, ignore, generator)
     x = torch.empty(count, channels, *size, device=frames.device)
     y = torch.empty(count, *size, dtype=torch.int64, device=frames.device)
     # One image stays in a CPU core's cache through all steps; a GPU wants the whole batch.
     step = 1 if frames.device.type == "cpu" else count
     for begin in range(0, count, step):
         part = slice(begin, begin + step)
-        pixels, labels = _sample(frames[part], masks[part], draw.part(part).to(frames.device), preprocess, size)
+        pixels, labels = _sample(
+            frames[part], masks[part], draw.part(part).to(frames.device), preprocess, size, spec.patch
+        )
         inside = labels > 0
         _disturb(pixels, inside, draw.part(part), generator)
         offset = float(preprocess.pad_value)
@@ -80,27 +83,31 @@ class _Draw:
 
 
 def _draw(
-    count: int, source: tuple[int, int], spec: AugmentSpec, preprocess: PreprocessSpec, generator: torch.Generator
+    masks: Tensor, spec: AugmentSpec, preprocess: PreprocessSpec, ignore: int, generator: torch.Generator
 ) -> _Draw:
-    """Decide everything for `count` frames of `source` = (H, W), on the generator's device."""
-    core = _geometry(count, source, spec, generator)
+    """Decide everything for the frames of `masks` (N, H, W), on the generator's device."""
+    count, height, width = masks.shape
+    core = _geometry(count, (height, width), spec, generator)
     gain, offset = _colours(count, spec, preprocess, generator)
     blur = _chosen(count, spec.blur, generator) * _uniform(count, 0.4, 1.5, generator)
     noise = _chosen(count, spec.noise, generator) * _uniform(count, 1.0, _NOISE_PIXELS, generator)
+    if spec.patch < 1:  # drawn last: whoever cuts no windows keeps the numbers of before
+        core[:, :, -1, -1] += _window_centres(masks, spec, ignore, generator)
     return _Draw(core, gain, offset, blur, noise)
 
 
 def _sample(
-    frames: Tensor, masks: Tensor, draw: _Draw, preprocess: PreprocessSpec, size: tuple[int, int]
+    frames: Tensor, masks: Tensor, draw: _Draw, preprocess: PreprocessSpec, size: tuple[int, int], patch: float
 ) -> tuple[Tensor, Tensor]:
-    """Pixels (N, C, h, w) less the pad value, and labels (N, h, w) counted from 1, 0 outside the frame."""
+    """Pixels (N, C, h, w) less the pad value, and labels (N, h, w) counted from 1, 0 outside the frame. `patch` is the
+    share of the frame that `size` shows."""
     height, width = frames.shape[2:]
     count = len(frames)
     rows, columns = (_basis(length).to(frames.device) for length in size)
     across = (draw.core @ columns.T).permute(0, 2, 3, 1).reshape(count, _COARSE + 2, -1)  # (N, 5, w * 2)
     grid = (rows @ across).view(count, *size, 2)  # (N, h, w, 2), as grid_sample reads it
     pixels = frames.float()
-    factor = min(height // size[0], width // size[1])
+    factor = int(min(height * patch / size[0], width * patch / size[1]))
     if factor >= 2:  # bilinear sampling alone would alias
         pixels = F.avg_pool2d(pixels, factor)  # (N, C, H / factor, W / factor)
     mixed = torch.baddbmm(draw.offset, draw.gain, pixels.flatten(2)).clamp_(0, 255).view_as(pixels)
@@ -143,7 +150,7 @@ def _geometry(count: int, source: tuple[int, int], spec: AugmentSpec, generator:
     """
     half = torch.tensor([source[1] / 2, source[0] / 2])  # x, y in source pixels from the centre
     angle = _uniform(count, -spec.rotate_degrees, spec.rotate_degrees, generator) * (math.pi / 180)
-    zoom = torch.exp(_uniform(count, math.log(spec.scale[0]), math.log(spec.scale[1]), generator))
+    zoom = torch.exp(_uniform(count, math.log(spec.scale[0]), math.log(spec.scale[1]), generator)) / spec.patch
     mirror_x = 1 - 2 * _chosen(count, spec.flip_horizontal, generator)
     mirror_y = 1 - 2 * _chosen(count, spec.flip_vertical, generator)
     shift = torch.stack([_uniform(count, -spec.shift, spec.shift, generator) for _ in range(2)], 1)  # (N, 2)
@@ -159,8 +166,25 @@ def _geometry(count: int, source: tuple[int, int], spec: AugmentSpec, generator:
     core[:, 0, -2, -1] = -sin * mirror_y * (half[1] / half[0])
     core[:, 1, -1, -2] = sin * mirror_x * (half[0] / half[1])
     core[:, 1, -2, -1] = cos * mirror_y
-    core[:, :, -1, -1] = 2 * shift
+    core[:, :, -1, -1] = 2 * spec.patch * shift
     return core
+
+
+def _window_centres(masks: Tensor, spec: AugmentSpec, ignore: int, generator: torch.Generator) -> Tensor:
+    """(N, xy) in -1..1: where each window's centre lies, a foreground pixel with `spec.foreground_bias`, else anywhere;
+    in both cases no further out than the window fits the frame."""
+    count, height, width = masks.shape
+    anywhere = torch.stack([_uniform(count, -1.0, 1.0, generator) for _ in range(2)], 1)  # (N, 2)
+    biased = _chosen(count, spec.foreground_bias, generator).to(masks.device)
+    pick = _uniform(count, 0.0, 1.0, generator).to(masks.device)
+    running = ((masks > 0) & (masks != ignore)).flatten(1).cumsum(1)  # (N, H * W) foreground pixels so far
+    total = running[:, -1:]
+    index = torch.searchsorted(running, (pick[:, None] * total).long() + 1).clamp_(max=height * width - 1)[:, 0]
+    chosen = torch.stack([(index % width + 0.5) * (2 / width) - 1, (index // width + 0.5) * (2 / height) - 1], 1)
+    on_foreground = (biased > 0) & (total[:, 0] > 0)  # (N,)
+    limit = 1 - spec.patch
+    centres = torch.where(on_foreground[:, None], chosen.clamp(-limit, limit), anywhere.to(masks.device) * limit)
+    return centres.to(generator.device)
 
 
 @lru_cache(maxsize=16)

@@ -33,6 +33,10 @@ class CheckpointInfo(Frozen):
     """Hash over the training files, from the dataset's manifest."""
     calibration_sha256: str | None = None
     parent_sha256: str | None = None
+    teacher_sha256: str | None = None
+    """Of the checkpoint it was distilled from."""
+    class_weights: tuple[float, ...] | None = None
+    """What the recipe's loss.class_weights came to on the training masks."""
     versions: Mapping[str, str] = Field(default_factory=dict)
 
 

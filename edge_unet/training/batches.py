@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,18 @@ from torch import Tensor
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import Recipe, TrainSpec
 from edge_unet.data.augment import augment
+from edge_unet.training.losses import truth_maps
 from edge_unet.training.schedule import input_size
 
-Batch = tuple[Tensor, Tensor]
-"""x (n, C, h, w) float32 real input in channels_last, y (n, h, w) int64 class ids."""
+
+class Batch(NamedTuple):
+    """n augmented images, their truth, and what the loss wants to know of it beforehand."""
+
+    x: Tensor  # (n, C, h, w) float32 real input in channels_last
+    y: Tensor  # (n, h, w) int64 class ids
+    maps: Mapping[str, Tensor]
+    """See losses/maps.py; made here, so that the thread of `Batches.epoch` makes them."""
+
 
 OUTSIDE = 255
 """Class id of pixels the loss must skip, where the classes name no ignore value of their own."""
@@ -91,7 +100,8 @@ class Batches:
             ignore=ignore_id(self.recipe),
             generator=torch.Generator(self.device).manual_seed(seed),
         )
-        return x.contiguous(memory_format=torch.channels_last), y
+        maps = truth_maps(self.recipe.loss, y, ignore_id(self.recipe), self.recipe.classes.channels)
+        return Batch(x.contiguous(memory_format=torch.channels_last), y, maps)
 
     def _order(self, epoch: int) -> Tensor:
         """A permutation of all images, another one every epoch."""

@@ -16,11 +16,12 @@ from edge_unet import __version__
 from edge_unet.core.errors import EdgeUnetError
 from edge_unet.core.recipe import Recipe, TrainSpec
 from edge_unet.models.checkpoint import CheckpointInfo, save_checkpoint
-from edge_unet.training.batches import Batch, Batches, derived_seed, ignore_id
+from edge_unet.training.batches import Batch, Batches, derived_seed
 from edge_unet.training.ema import Ema
 from edge_unet.training.evaluate import evaluate, selection_score
 from edge_unet.training.log import RunLog
-from edge_unet.training.losses import training_loss
+from edge_unet.training.losses.total import Outputs
+from edge_unet.training.objective import Objective
 from edge_unet.training.optimizer import optimizer_tensors, restore_optimizer, set_learning_rate
 from edge_unet.training.peers import Peers
 from edge_unet.training.progress import EpochRecord, TrainProgress
@@ -69,8 +70,11 @@ class Job:
 class Loop:
     """The state of a phase and the steps that change it."""
 
-    def __init__(self, job: Job, net: nn.Module, optimizer: AdamW, progress: TrainProgress) -> None:
-        self.job, self.net, self.optimizer, self.progress = job, net, optimizer, progress
+    def __init__(
+        self, job: Job, net: nn.Module, objective: Objective, optimizer: AdamW, progress: TrainProgress
+    ) -> None:
+        self.job, self.net, self.objective = job, net, objective
+        self.optimizer, self.progress = optimizer, progress
         self.ema = Ema(net, job.spec.ema_decay)
         self.scaler = torch.amp.GradScaler(job.peers.device.type, enabled=job.amp is torch.float16)
         self.epoch = self.step = 0
@@ -99,7 +103,7 @@ class Loop:
         job.peers.wait()
         return TrainResult(job.checkpoint, self.metrics)
 
-    def _run_epoch(self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> EpochRecord:
+    def _run_epoch(self, forward: Callable[[Tensor], Outputs]) -> EpochRecord:
         """Train to the end of the current epoch and validate where it is due; moves to the next epoch."""
         job, started = self.job, time.monotonic()
         self.net.train()
@@ -129,17 +133,17 @@ class Loop:
         self.loss_sum.zero_()
         return record
 
-    def _train_step(self, forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]], batch: Batch) -> float:
+    def _train_step(self, forward: Callable[[Tensor], Outputs], batch: Batch) -> float:
         """One optimizer step; returns its learning rate."""
-        job, (x, y) = self.job, batch
+        job = self.job
         done = self.epoch * job.batches.steps + self.step
         rate = job.spec.learning_rate * learning_rate_factor(job.spec, done, job.batches.steps)
         set_learning_rate(self.optimizer, rate)
         # A network with dropout draws from the global generator; seeded per step, a resume draws the same.
         torch.manual_seed(derived_seed(job.recipe.seed, job.batches.phase, self.epoch, self.step, job.peers.rank, 1))
-        with torch.autocast(x.device.type, job.amp, enabled=job.amp is not None):
-            logits = forward(x)
-        loss = training_loss(logits, y, ignore_id(job.recipe))
+        with torch.autocast(batch.x.device.type, job.amp, enabled=job.amp is not None):
+            outputs = forward(batch.x)
+        loss = self.objective(batch, outputs)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
@@ -193,6 +197,8 @@ class Loop:
             data_sha256=job.data_sha256,
             calibration_sha256=job.calibration_sha256,
             parent_sha256=job.parent_sha256,
+            teacher_sha256=self.objective.teacher_sha256,
+            class_weights=self.objective.recorded_weights,
             versions={"edge_unet": __version__, "torch": torch.__version__},
         )
         save_checkpoint(job.checkpoint, info, self.ema.net.state_dict())
@@ -215,10 +221,12 @@ class Loop:
             metrics=self.metrics,
             scaler={key: float(value) for key, value in self.scaler.state_dict().items()},
             parent_sha256=job.parent_sha256,
+            teacher_sha256=self.objective.teacher_sha256,
         )
         tensors = {
             **{f"net.{name}": tensor for name, tensor in self.net.state_dict().items()},
             **{f"ema.{name}": tensor for name, tensor in self.ema.net.state_dict().items()},
+            **{f"adapter.{name}": tensor for name, tensor in self.objective.adapter_state().items()},
             **{f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()},
         }
         save_state(state_path(job.out, job.phase), TrainingState(position, tensors))
@@ -227,6 +235,8 @@ class Loop:
         """Continue from a saved state."""
         self.net.load_state_dict(state.part("net"))
         self.ema.net.load_state_dict(state.part("ema"))
+        if self.objective.adapter is not None:
+            self.objective.adapter.load_state_dict(state.part("adapter"))
         restore_optimizer(self.optimizer, state.part("optimizer"))
         position = state.position
         self.epoch, self.step = position.epoch, position.step

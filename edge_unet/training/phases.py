@@ -18,8 +18,10 @@ from edge_unet.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpo
 from edge_unet.quantization.ptq import quantize_ptq
 from edge_unet.quantization.restore import restore
 from edge_unet.training.batches import Batches, derived_seed
+from edge_unet.training.distill import Distillation, Teacher, load_teacher
 from edge_unet.training.evaluate import evaluate
 from edge_unet.training.loop import Job, Loop, TrainResult
+from edge_unet.training.objective import Objective, class_weights
 from edge_unet.training.optimizer import build_optimizer
 from edge_unet.training.peers import Peers, join_peers
 from edge_unet.training.precision import autocast_type
@@ -48,21 +50,26 @@ def train(
     resume: bool = False,
     phase: Phase = "fp32",
     init: Path | None = None,
+    teacher: Path | None = None,
     progress: TrainProgress | None = None,
     device: torch.device | None = None,
 ) -> TrainResult:
     """Run one phase and write the EMA weights that validate best to out/fp32.safetensors or out/qat.safetensors.
 
     "fp32" starts from random weights, or from the FP32 checkpoint `init`. "qat" needs an FP32 checkpoint `init`,
-    calibrates on training frames and keeps the calibrated network only where every epoch is clearly worse. With
+    calibrates on training frames and keeps the calibrated network only where every epoch is clearly worse. `teacher`
+    is a checkpoint to learn from beside the masks (recipe.distill), of any network with the same classes. With
     `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a
     finished one returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
 
-    Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe;
-    DataError on classes that differ from the recipe's; EdgeUnetError where the loss diverges.
+    Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe, and
+    where the teacher does not fit; DataError on classes that differ from the recipe's; EdgeUnetError where the loss
+    diverges.
     """
     _check_data(recipe, train_data, val_data)
     peers = join_peers(device)
+    spec = recipe.train if phase == "fp32" else recipe.quantize.qat
+    taught_by = None if teacher is None else load_teacher(teacher, recipe, spec, peers.device)
     with only_training_in(out) if peers.leads else nullcontext():
         state = _saved_state(out, phase, resume)
         peers.wait()  # nobody writes before everybody has looked
@@ -70,9 +77,10 @@ def train(
         start = _first_network(recipe, phase, init, frames)
         if state is not None:
             path, data = state_path(out, phase), train_data.sha256
-            check_same_training(path, state.position, recipe, data, start.parent_sha256)
+            sha256 = None if taught_by is None else taught_by.sha256
+            check_same_training(path, state.position, recipe, data, start.parent_sha256, sha256)
         job = _job(recipe, phase, out, (frames, masks), train_data.sha256, val_data, start, peers)
-        loop = _loop(job, start.net, (progress or console_progress()) if peers.leads else _NoProgress())
+        loop = _loop(job, start.net, taught_by, (progress or console_progress()) if peers.leads else _NoProgress())
         if state is not None:
             loop.restore(state)
         elif phase == "qat" and peers.leads:
@@ -87,11 +95,21 @@ def train_both(
     train_data: Dataset,
     val_data: Dataset,
     resume: bool = False,
+    teacher: Path | None = None,
     progress: TrainProgress | None = None,
     device: torch.device | None = None,
 ) -> tuple[TrainResult, TrainResult]:
     """FP32, then QAT from its best weights; arguments and errors as in `train`. Returns both results in that order."""
-    fp32 = train(recipe, out, train_data=train_data, val_data=val_data, resume=resume, progress=progress, device=device)
+    fp32 = train(
+        recipe,
+        out,
+        train_data=train_data,
+        val_data=val_data,
+        resume=resume,
+        teacher=teacher,
+        progress=progress,
+        device=device,
+    )
     qat = train(
         recipe,
         out,
@@ -100,6 +118,7 @@ def train_both(
         resume=resume,
         phase="qat",
         init=fp32.checkpoint,
+        teacher=teacher,
         progress=progress,
         device=device,
     )
@@ -206,10 +225,17 @@ class _NoProgress:
     def stop(self) -> None: ...
 
 
-def _loop(job: Job, net: nn.Module, progress: TrainProgress) -> Loop:
-    """Move the network to its device and wrap it with its optimizer."""
+def _loop(job: Job, net: nn.Module, teacher: Teacher | None, progress: TrainProgress) -> Loop:
+    """Move the network to its device and wrap it with what it minimises and its optimizer."""
     device = job.peers.device
     if device.type == "cuda" and job.peers.world > 1:
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Loop(job, net, build_optimizer(net, job.spec), progress)
+    weights = class_weights(job.recipe, job.batches.masks)
+    objective = Objective(
+        job.recipe,
+        None if weights is None else weights.to(device),
+        None if teacher is None else Distillation(teacher, net, job.recipe, job.peers),
+    )
+    learning = net if objective.adapter is None else nn.ModuleList([net, objective.adapter])
+    return Loop(job, net, objective, build_optimizer(learning, job.spec), progress)

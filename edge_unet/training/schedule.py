@@ -32,6 +32,15 @@ def input_size(recipe: Recipe, spec: TrainSpec, epoch: int) -> tuple[int, int]:
     return frame.height, frame.width
 
 
+def training_sizes(recipe: Recipe, spec: TrainSpec) -> list[tuple[int, int]]:
+    """Every (height, width) that a phase trains at, in the order of its stages."""
+    sizes, epoch = {}, 0
+    for _, epochs in spec.stages or ((0, 1),):
+        sizes[input_size(recipe, spec, epoch)] = True
+        epoch += epochs
+    return list(sizes)
+
+
 def _nearest_multiple(value: float, of: int) -> int:
     """`value` rounded to a multiple of `of`, at least one."""
     return max(1, round(value / of)) * of

@@ -42,11 +42,13 @@ class Position(Frozen):
     """Of the kept checkpoint."""
     scaler: dict[str, float]
     parent_sha256: str | None
+    teacher_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A position and its tensors: 'net.*', 'ema.*' (state dicts) and 'optimizer.*'."""
+    """A position and its tensors: 'net.*', 'ema.*', 'adapter.*' (state dicts, the last where features are distilled)
+    and 'optimizer.*'."""
 
     position: Position
     tensors: dict[str, Tensor]
@@ -106,8 +108,15 @@ def load_state(path: Path) -> TrainingState:
         raise ArtifactError(f"{path}: damaged training state ({reason}); delete it to start again") from error
 
 
-def check_same_training(path: Path, position: Position, recipe: Recipe, data_sha256: str, parent: str | None) -> None:
-    """Raise UsageError where `position` belongs to another recipe, other data or another FP32 checkpoint.
+def check_same_training(
+    path: Path,
+    position: Position,
+    recipe: Recipe,
+    data_sha256: str,
+    parent: str | None,
+    teacher: str | None = None,
+) -> None:
+    """Raise UsageError where `position` belongs to another recipe, other data, another FP32 checkpoint or teacher.
 
     What does not shape this phase may change while it is under way: the names on the label, the other phase.
     """
@@ -119,6 +128,8 @@ def check_same_training(path: Path, position: Position, recipe: Recipe, data_sha
         changed.append(f"training data {position.data_sha256[:12]} -> {data_sha256[:12]}")
     if position.parent_sha256 != parent:
         changed.append(f"initial checkpoint {position.parent_sha256} -> {parent}")
+    if position.teacher_sha256 != teacher:
+        changed.append(f"teacher {position.teacher_sha256} -> {teacher}")
     if changed:
         raise UsageError(
             f"{path}: cannot resume, this is another training: {'; '.join(changed)}; "

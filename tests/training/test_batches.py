@@ -38,7 +38,7 @@ def test_a_batch_depends_on_its_place_alone(batches: Batches) -> None:
     rest = list(batches.epoch(1, first_step=4))
     assert len(whole) == batches.steps == 6
     assert len(rest) == 2
-    for (x, y), (x2, y2) in zip(whole[4:], rest, strict=True):
+    for (x, y, _), (x2, y2, _) in zip(whole[4:], rest, strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
     assert not torch.equal(whole[0][0], batches.batch(2, 0)[0])
@@ -46,7 +46,8 @@ def test_a_batch_depends_on_its_place_alone(batches: Batches) -> None:
 
 
 def test_shapes_types_and_memory_format(batches: Batches) -> None:
-    x, y = batches.batch(0, 0)
+    x, y, maps = batches.batch(0, 0)
+    assert maps == {}
     assert x.shape == (8, 3, 32, 32)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
@@ -57,7 +58,7 @@ def test_an_epoch_sees_every_image_once_in_another_order(batches: Batches, recip
     neutral = dataclasses.replace(batches, recipe=recipe.model_copy(update={"augment": NEUTRAL}))
     orders = []
     for epoch in (1, 2):
-        pictures = torch.cat([x for x, _ in neutral.epoch(epoch)])
+        pictures = torch.cat([batch.x for batch in neutral.epoch(epoch)])
         codes = (pictures * 64 + 128).round().to(torch.uint8).permute(0, 2, 3, 1)
         orders.append([int((neutral.frames == code).flatten(1).all(1).nonzero()) for code in codes])
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(48))

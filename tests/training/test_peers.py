@@ -44,7 +44,7 @@ else:
 """
 
 NEUTRAL = AugmentSpec.model_validate(
-    {name: (1.0, 1.0) if name == "scale" else 0.0 for name in AugmentSpec.model_fields}
+    {name: 0.0 for name in AugmentSpec.model_fields} | {"scale": (1.0, 1.0), "patch": 1.0}
 )
 
 

@@ -14,6 +14,7 @@ from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.quantization.fake_quant import FakeQuant
 from edge_unet.quantization.restore import restore
 from edge_unet.training import loop as loop_module
+from edge_unet.training import objective as objective_module
 from edge_unet.training import train, train_both
 from edge_unet.training.evaluate import evaluate
 from edge_unet.training.loop import START_MARGIN
@@ -171,7 +172,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path: Path, recipe: Recipe, squar
 def test_divergence_stops_and_leaves_no_state(
     tmp_path: Path, recipe: Recipe, squares: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_module, "segmentation_loss", lambda logits, *_: logits.sum() * float("nan"))
+    monkeypatch.setattr(objective_module, "training_loss", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(EdgeUnetError, match="diverged: the loss is nan in epoch 1"):
         train(recipe, tmp_path, train_data=squares[0], val_data=squares[1])
     assert not (tmp_path / "state" / "fp32.safetensors").exists()
