@@ -18,6 +18,7 @@ from edge_unet.core.files import bytes_of, canonical_json, sha256_of
 from edge_unet.core.registry import nearest as nearest_name
 from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.tflite.build import Build, Destination, Nearest, Value
+from edge_unet.targets.tflite.layout import NHWC, plain
 from edge_unet.targets.tflite.ops import OPS
 from edge_unet.targets.tflite.writer import ModelWriter
 
@@ -87,11 +88,16 @@ def build_graph(
                 f"node {node.name!r}: no TFLite lowering for ONNX op {node.op!r} ({nearest_name(node.op, OPS)}); "
                 f"known: {', '.join(sorted(OPS))}"
             )
+        written = build.writer.ops
         OPS[node.op](build, node)
+        if int8 and (path := graph.island(node)) is not None:
+            build.islands[path] = build.islands.get(path, 0) + build.writer.ops - written
+    for path, count in build.islands.items():
+        build.notes.append(f"{path}: {count} float32 ops in a declared island: {graph.metadata.islands[path]}")
     missing = [name for name in graph.outputs if name not in build.values]
     if missing:
         raise GraphError(f"graph output {missing[0]!r} is not quantized; expected a Q/DQ pair in front of it")
-    return build, inputs, {name: build.values[name] for name in graph.outputs}
+    return build, inputs, {name: _output(build, name) for name in graph.outputs}
 
 
 def _input(build: Build) -> Value:
@@ -102,13 +108,20 @@ def _input(build: Build) -> Value:
         raise GraphError(f"graph input {graph.input!r} has shape {shape}; expected (1, channels, height, width)")
     readers = graph.consumers.get(graph.input, ())
     if not build.int8:
-        return build.create(Destination((graph.input,), shape, None, "NONE"), image=True)
+        return build.create(Destination((graph.input,), shape, None, "NONE"), NHWC)
     if any(reader.op != "QuantizeLinear" for reader in readers) or not readers:
         raise GraphError(f"graph input {graph.input!r}: expected QuantizeLinear as its only reader")
     grid = graph.activations[readers[0].output]
     for reader in readers:
         build.take(reader)
-    return build.create(Destination(tuple(r.output for r in readers), shape, grid, "NONE"), image=True)
+    return build.create(Destination(tuple(r.output for r in readers), shape, grid, "NONE"), NHWC)
+
+
+def _output(build: Build, name: str) -> Value:
+    """A graph output: an image as NHWC, everything else in ONNX order."""
+    value = build.values[name]
+    known = (plain(len(value.shape)), NHWC)
+    return value if value.order in known else build.lay(value, known[0])
 
 
 def _check_grids(graph: CanonicalGraph) -> None:
@@ -127,27 +140,29 @@ def _check_grids(graph: CanonicalGraph) -> None:
 
 def _spec(name: str, value: Value) -> TensorSpec:
     if value.grid is None:
-        return TensorSpec(name=name, shape=value.shape, dtype="float32", layout="NHWC" if value.image else "NCHW")
+        return TensorSpec(
+            name=name, shape=value.shape, dtype="float32", layout="NHWC" if value.order == NHWC else "NCHW"
+        )
     return TensorSpec(
         name=name,
         shape=value.shape,
         dtype="int8",
-        layout="NHWC" if value.image else "NCHW",
+        layout="NHWC" if value.order == NHWC else "NCHW",
         scale=float(value.grid.scale),
         zero_point=value.grid.zero_point,
     )
 
 
 def _blob(build: Build, graph: CanonicalGraph, parent: str, precision: Precision) -> str:
-    """The JSON inside the file: whose graph this is, and which tensors need more than their name to be read back."""
+    """The JSON inside the file: whose graph this is, and where and how the canonical activations lie in it."""
+    held = [(name, build.values[name]) for name in graph.activations if name in build.values]
     return canonical_json(
         {
             "schema_version": 1,
             "precision": precision.value,
             "canonical_sha256": parent,
             "canonical": graph.metadata.model_dump(mode="json"),
-            "aliases": build.aliases,
-            "plain": build.plain_images,
-            "scratch": build.scratch_indices,
+            "activations": {name: {"tensor": value.index, "order": value.order} for name, value in held},
+            "islands": build.islands,
         }
     )

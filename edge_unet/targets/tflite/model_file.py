@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import ArtifactError
 from edge_unet.core.files import sha256_of
+from edge_unet.targets.tflite.layout import Order
 from edge_unet.targets.tflite.writer import METADATA_NAME, schema
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A canonical tensor in the file: tensor index, and the ONNX axis that lies at each of its axes."""
+
+    index: int
+    order: Order
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,9 @@ class ModelFile:
         return self.model.subgraphs[0].operators
 
     @cached_property
-    def canonical(self) -> Mapping[str, int]:
-        """Canonical activation name -> tensor index, in execution order, aliases last."""
-        scratch = set(self.blob["scratch"])
-        made = [*map(int, self.model.subgraphs[0].inputs), *(int(i) for op in self.operators for i in op.outputs)]
-        table = {self.tensors[index].name.decode(): index for index in made if index not in scratch}
-        return {**table, **self.blob["aliases"]}
-
-    def is_image(self, index: int) -> bool:
-        """Whether a tensor lies as NHWC where ONNX has NCHW."""
-        return len(self.tensors[index].shape) == 4 and index not in self.blob["plain"]
+    def canonical(self) -> Mapping[str, Held]:
+        """Canonical activation name -> where it lies in the file, in graph order."""
+        return {name: Held(place["tensor"], tuple(place["order"])) for name, place in self.blob["activations"].items()}
 
     def code(self, operator: Any) -> str:
         """The builtin op's name, for example CONV_2D."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_unet.canonical import Node
+from edge_unet.core.errors import GraphError
 from edge_unet.core.registry import registry
-from edge_unet.targets.tflite import ops_conv, ops_math, ops_shape
-from edge_unet.targets.tflite.build import Build
+from edge_unet.targets.tflite import ops_conv, ops_math, ops_reduce, ops_shape, ops_slice, ops_unary
+from edge_unet.targets.tflite.build import Build, Destination, same_grid
 
 Op = Callable[[Build, Node], None]
 
@@ -15,43 +16,62 @@ Op = Callable[[Build, Node], None]
 def identity(b: Build, node: Node) -> None:
     """Identity and DequantizeLinear of an activation: another name for the same tensor."""
     if node.output not in b.graph.weights:
-        b.bind((node.output,), b.value(node.inputs[0], node))
+        b.bind((node.output,), b.values[node.inputs[0]])
 
 
 def quantize_linear(b: Build, node: Node) -> None:
-    """A QuantizeLinear that no op in front took in: the same tensor again, or a QUANTIZE to another grid."""
-    value, grid = b.value(node.inputs[0], node), b.graph.activations[node.output]
-    if value.grid is not None and value.grid.scale == grid.scale and value.grid.zero_point == grid.zero_point:
-        b.bind((node.inputs[0], node.output), value)
-        return
-    b.requantize(value, node.output, grid)
+    """A QuantizeLinear that no op in front took in: the exit of an island or another grid (QUANTIZE), or the same
+    tensor again."""
+    name, grid = node.inputs[0], b.graph.activations[node.output]
+    if name not in b.values:
+        raise GraphError(f"node {node.name!r} (QuantizeLinear): nothing makes its input {name!r}; export it again")
+    value = b.values[name]
+    if same_grid(value.grid, grid):
+        b.bind((node.output,), value)
+    else:
+        b.quantize(value, Destination((node.output,), value.standing, grid, "NONE"))
 
 
 OPS = registry(
     (
         ("Add", ops_math.add),
         ("AveragePool", ops_conv.average_pool),
-        ("Clip", ops_math.clip),
+        ("Clip", ops_unary.clip),
         ("Concat", ops_shape.concat),
         ("Conv", ops_conv.conv),
         ("ConvTranspose", ops_conv.conv_transpose),
         ("DequantizeLinear", identity),
+        ("Div", ops_math.div),
+        ("Exp", ops_unary.exp),
+        ("Expand", ops_slice.expand),
         ("Flatten", ops_shape.reshape),
+        ("Gather", ops_slice.gather),
+        ("Gelu", ops_unary.gelu),
         ("GlobalAveragePool", ops_conv.global_average_pool),
-        ("HardSigmoid", ops_math.hard_sigmoid),
+        ("GlobalMaxPool", ops_reduce.global_max_pool),
+        ("HardSigmoid", ops_unary.hard_sigmoid),
+        ("HardSwish", ops_unary.hard_swish),
         ("Identity", identity),
         ("LayerNormalization", ops_math.layer_normalization),
+        ("Log", ops_unary.log),
         ("MatMul", ops_math.mat_mul),
         ("MaxPool", ops_conv.max_pool),
         ("Mul", ops_math.mul),
-        ("Pad", ops_shape.pad),
+        ("Neg", ops_unary.neg),
+        ("Pad", ops_slice.pad),
         ("QuantizeLinear", quantize_linear),
-        ("Relu", ops_math.clip),
+        ("ReduceMax", ops_reduce.reduce_max),
+        ("ReduceMean", ops_reduce.reduce_mean),
+        ("ReduceSum", ops_reduce.reduce_sum),
+        ("Relu", ops_unary.clip),
         ("Reshape", ops_shape.reshape),
         ("Resize", ops_shape.resize),
-        ("Sigmoid", ops_math.sigmoid),
-        ("Slice", ops_shape.slice_),
-        ("Softmax", ops_math.softmax),
+        ("Sigmoid", ops_unary.sigmoid),
+        ("Slice", ops_slice.slice_),
+        ("Softmax", ops_unary.softmax),
+        ("Softplus", ops_unary.softplus),
+        ("Split", ops_slice.split),
+        ("Sqrt", ops_unary.sqrt),
         ("Squeeze", ops_shape.reshape),
         ("Sub", ops_math.sub),
         ("Transpose", ops_shape.transpose),

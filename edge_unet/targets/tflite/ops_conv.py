@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from edge_unet.canonical import Node
 from edge_unet.core.artifact import Grid
 from edge_unet.core.errors import GraphError
-from edge_unet.targets.tflite.build import SCRATCH, Build, Value, nhwc
+from edge_unet.targets.tflite.build import SCRATCH, Build, Value
+from edge_unet.targets.tflite.layout import NHWC, lying
 from edge_unet.targets.tflite.writer import Quantization
 
 BIAS_LIMIT = 2**30
@@ -31,7 +32,7 @@ class Filter:
 def weight(b: Build, node: Node, axis: int) -> Filter:
     """The weight of `node`, per output channel along `axis` (or per tensor)."""
     name = node.inputs[1]
-    if not b.int8:
+    if b.floats(node):
         return Filter(name, b.graph.constant(name, node), None, axis)
     if name not in b.graph.weights:
         raise GraphError(
@@ -97,11 +98,11 @@ def conv(b: Build, node: Node) -> None:
     cin, cout = x.shape[3], filter_.values.shape[0]
     depthwise = groups > 1 and groups == cin
     strides, dilations = node.ints("strides", (1, 1)), node.ints("dilations", (1, 1))
-    x, padding = _padded(b, node, x, nhwc(destination.shape), filter_.values.shape[2:], strides, dilations)
+    x, padding = _padded(b, node, x, lying(destination.shape, NHWC), filter_.values.shape[2:], strides, dilations)
     order, channel_axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)  # OIHW -> 1HWO or OHWI
     kernel = write_filter(b, filter_, order, channel_axis)
     bias = write_bias(b, node, x, filter_, cout, output_limit(destination.grid))
-    result = b.create(destination, image=True)
+    result = b.create(destination, NHWC)
     fields = {
         "padding": b.writer.choice("Padding", padding),
         "strideH": strides[0],
@@ -124,7 +125,7 @@ def conv_transpose(b: Build, node: Node) -> None:
     filter_ = weight(b, node, axis=1)
     destination = b.destination(node, fuse=True)
     strides, pads = node.ints("strides", (1, 1)), node.ints("pads", (0, 0, 0, 0))
-    kernel_size, out = filter_.values.shape[2:], nhwc(destination.shape)
+    kernel_size, out = filter_.values.shape[2:], lying(destination.shape, NHWC)
     if int(node.attributes.get("group", 1)) != 1 or set(node.ints("dilations", (1, 1))) != {1}:
         raise GraphError(f"node {node.name!r} (ConvTranspose): expected one group and dilation 1")
     full = [(x.shape[1 + i] - 1) * strides[i] + kernel_size[i] for i in (0, 1)]
@@ -139,8 +140,8 @@ def conv_transpose(b: Build, node: Node) -> None:
         )
     kernel = write_filter(b, filter_, (1, 2, 3, 0), 0)  # IOHW -> OHWI
     bias = write_bias(b, node, x, filter_, out[3], output_limit(destination.grid))
-    shape = b.constant(f"{node.name}{SCRATCH}shape", np.array(out, np.int32))
-    result = b.create(destination, image=True)
+    shape = b.ints(node, "shape", out)
+    result = b.create(destination, NHWC)
     fields = {
         "padding": b.writer.choice("Padding", padding),
         "strideH": strides[0],
@@ -164,8 +165,8 @@ def average_pool(b: Build, node: Node) -> None:
 def global_average_pool(b: Build, node: Node) -> None:
     """GlobalAveragePool -> MEAN over H and W; input and output may lie on different grids."""
     x = b.image(node.inputs[0], node)
-    result = b.create(b.destination(node), image=True)
-    axes = b.constant(f"{node.name}{SCRATCH}axes", np.array([1, 2], np.int32))
+    result = b.create(b.destination(node), NHWC)
+    axes = b.ints(node, "axes", [1, 2])
     b.writer.op("MEAN", [x.index, axes], [result.index], ("ReducerOptions", {"keepDims": True}))
 
 
@@ -174,7 +175,7 @@ def _pool(b: Build, node: Node, code: str) -> None:
         raise GraphError(f"node {node.name!r} ({node.op}): expected no pads, no ceil_mode and dilation 1")
     x = b.image(node.inputs[0], node)
     destination = b.destination(node)
-    result, requantize = b.result_on(destination, x.grid, image=True)
+    result, requantize = b.result_on(destination, x.grid, NHWC)
     height, width = node.ints("kernel_shape", ())
     strides = node.ints("strides", (1, 1))
     fields = {
@@ -209,8 +210,8 @@ def _padded(
     # Behind, only what a window reads: a row that no window touches would be copied for nothing.
     amounts = [(0, 0), *((pads[i], max(need[i] - pads[i], 0)) for i in (0, 1)), (0, 0)]
     shape = tuple(size + sum(amount) for size, amount in zip(x.shape, amounts, strict=True))
-    constant = b.constant(f"{node.name}{SCRATCH}pads", np.array(amounts, np.int32))
-    padded = b.scratch(node.name, "padded", shape, x.grid, image=True)  # (N, H + top + bottom, W + left + right, C)
+    constant = b.ints(node, "pads", amounts)
+    padded = b.scratch(node.name, "padded", shape, x.grid, NHWC)  # (N, H + top + bottom, W + left + right, C)
     b.writer.op("PAD", [x.index, constant], [padded.index], ("PadOptions", {}))
     return padded, "VALID"
 

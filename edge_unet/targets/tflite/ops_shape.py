@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_unet.canonical import Node
 from edge_unet.core.errors import GraphError
-from edge_unet.targets.tflite.build import SCRATCH, TO_NHWC, Build, Value
+from edge_unet.targets.tflite.build import Build, Value
+from edge_unet.targets.tflite.layout import NHWC, lying, plain, reshaped, transposed
+
+MAX_PARTS = 5
+"""What XNNPACK joins in one CONCATENATION; more would split the graph."""
 
 
 def resize(b: Build, node: Node) -> None:
-    """Resize by integer factors: nearest -> CONCATENATION and RESHAPE (x2) or
-    RESIZE_NEAREST_NEIGHBOR,
-    half-pixel linear -> RESIZE_BILINEAR."""
+    """Resize by integer factors: nearest -> CONCATENATION and RESHAPE, or RESIZE_NEAREST_NEIGHBOR; half-pixel linear
+    -> RESIZE_BILINEAR."""
     x = b.image(node.inputs[0], node)
     destination = b.destination(node)
     mode = str(node.attributes.get("mode", "nearest"))
-    shape = b.graph.shapes[node.inputs[0]]
-    factors = [out / size for out, size in zip(destination.shape, shape, strict=True)]
+    factors = [out / size for out, size in zip(destination.shape, x.standing, strict=True)]
     if factors[:2] != [1, 1] or any(factor < 1 or factor != int(factor) for factor in factors):
         raise GraphError(f"node {node.name!r} (Resize): expected integer factors on H and W, received {factors}")
-    result, requantize = b.result_on(destination, x.grid, image=True)
+    result, requantize = b.result_on(destination, x.grid, NHWC)
     if mode == "nearest":
         _check_nearest(node, factors)
-        if b.nearest == "copies" and factors[2:] == [2, 2]:
-            _twice(b, node, x, result)
+        parts = [_copies(int(factor)) for factor in factors[2:]]
+        if b.nearest == "copies" and None not in parts:
+            _repeat(b, node, x, result, [part or [] for part in parts])
         else:
             options = ("ResizeNearestNeighborOptions", {"alignCorners": False, "halfPixelCenters": False})
             b.writer.op("RESIZE_NEAREST_NEIGHBOR", [x.index, _size(b, node, result)], [result.index], options)
@@ -43,114 +43,99 @@ def resize(b: Build, node: Node) -> None:
 
 def _size(b: Build, node: Node, result: Value) -> int:
     """The (height, width) input of the resize ops."""
-    return b.constant(f"{node.name}{SCRATCH}size", np.array(result.shape[1:3], np.int32))
+    return b.ints(node, "size", result.shape[1:3])
 
 
-def _twice(b: Build, node: Node, x: Value, result: Value) -> None:
-    """Nearest x2 as two doublings in memory: every pixel beside itself, then every row below itself.
+def _copies(factor: int) -> list[int] | None:
+    """`factor` as a product of numbers of copies that one CONCATENATION makes; None where it is none."""
+    parts = []
+    while factor > 1:
+        part = next((count for count in range(min(MAX_PARTS, factor), 1, -1) if factor % count == 0), None)
+        if part is None:
+            return None
+        parts.append(part)
+        factor //= part
+    return parts
+
+
+def _repeat(b: Build, node: Node, x: Value, result: Value, parts: list[list[int]]) -> None:
+    """Nearest as copies in memory: every pixel beside itself, then every row below itself.
 
     Bit-exact, and unlike RESIZE_NEAREST_NEIGHBOR it stays inside the XNNPACK delegate, so the graph is not split.
     """
     n, height, width, channels = x.shape
-    wide = b.scratch(node.name, "wide", (n, height, width, 2 * channels), x.grid, image=True)
-    rows = b.scratch(node.name, "rows", (n, height, 1, 2 * width * channels), x.grid, image=True)
-    pairs = b.scratch(node.name, "pairs", (n, height, 1, 4 * width * channels), x.grid, image=True)
-    last = ("ConcatenationOptions", {"axis": 3})
-    b.writer.op("CONCATENATION", [x.index, x.index], [wide.index], last)
-    _reshape(b, wide, rows)
-    b.writer.op("CONCATENATION", [rows.index, rows.index], [pairs.index], last)
-    _reshape(b, pairs, result)
+    value = x
+    steps = [("wide", count) for count in parts[1]] + [("rows", count) for count in parts[0]]
+    for suffix, count in steps:
+        shape = (n, height, width, channels) if suffix == "wide" else (n, height, 1, width * channels)
+        value = value if value.shape == shape else _as(b, node, value, shape)
+        pairs = b.scratch(node.name, suffix, (*shape[:3], count * shape[3]), x.grid, NHWC)
+        options = ("ConcatenationOptions", {"axis": 3})
+        b.writer.op("CONCATENATION", [value.index] * count, [pairs.index], options)
+        value = pairs
+        height, width = (height, width * count) if suffix == "wide" else (height * count, width)
+    b.reshape(value, result)
 
 
-def _reshape(b: Build, x: Value, result: Value) -> None:
-    """RESHAPE in the file's own layout."""
-    shape: NDArray[np.int32] = np.array(result.shape, np.int32)
-    constant = b.constant(f"shape{SCRATCH}{result.index}", shape)
-    b.writer.op("RESHAPE", [x.index, constant], [result.index], ("ReshapeOptions", {"newShape": shape.tolist()}))
+def _as(b: Build, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+    result = b.scratch(node.name, "flat", shape, value.grid, NHWC)
+    b.reshape(value, result)
+    return result
 
 
 def concat(b: Build, node: Node) -> None:
-    """Concat -> CONCATENATION; an input on another grid than the output's is requantized first."""
+    """Concat -> CONCATENATION; an input on another grid than the output's is requantized first. Parts of islands may
+    be constants."""
     destination = b.destination(node)
-    rank = len(destination.shape)
-    axis = int(node.attributes["axis"]) % rank
-    image = rank == 4
-    inputs = [b.image(name, node) if image else b.plain(name, node) for name in node.inputs]
-    parts = [b.on_grid(value, destination.grid, name) for value, name in zip(inputs, node.inputs, strict=True)]
-    result = b.create(destination, image=image)
-    options = ("ConcatenationOptions", {"axis": TO_NHWC.index(axis) if image else axis})
+    axis = int(node.attributes["axis"]) % len(destination.shape)
+    orders = [b.values[name].order for name in node.inputs if name in b.values]
+    order = next((order for order in orders if order == NHWC), orders[0])
+    parts = []
+    for name in node.inputs:
+        if b.floats(node) and name in b.graph.constants:
+            parts.append(b.fixed(name, order))
+        else:
+            parts.append(b.on_grid(b.lay(b.value(name, node), order), destination.grid, name))
+    place = order.index(axis)
+    while len(parts) > MAX_PARTS:
+        parts = [_join(b, node, parts[:MAX_PARTS], place), *parts[MAX_PARTS:]]
+    result = b.create(destination, order)
+    options = ("ConcatenationOptions", {"axis": place})
     b.writer.op("CONCATENATION", [part.index for part in parts], [result.index], options)
 
 
-def pad(b: Build, node: Node) -> None:
-    """Pad with zeros -> PAD (for int8: with the zero point)."""
-    if str(node.attributes.get("mode", "constant")) != "constant":
-        raise GraphError(f"node {node.name!r} (Pad): expected mode constant, received {node.attributes['mode']!r}")
-    if len(node.inputs) > 2 and node.inputs[2] and float(b.graph.constant(node.inputs[2], node).reshape(())) != 0:
-        raise GraphError(f"node {node.name!r} (Pad): expected zeros as padding")
-    amounts = b.graph.constant(node.inputs[1], node).astype(np.int32).reshape(2, -1).T  # (rank, before/after)
-    if len(node.inputs) > 3 and node.inputs[3]:
-        raise GraphError(f"node {node.name!r} (Pad): the axes input is not lowered; expected pads for every axis")
-    x = b.image(node.inputs[0], node) if len(amounts) == 4 else b.plain(node.inputs[0], node)
-    amounts = amounts[list(TO_NHWC)] if x.image else amounts
-    constant = b.constant(f"{node.name}{SCRATCH}pads", np.ascontiguousarray(amounts))
-    _same_grid_op(b, node, "PAD", [x.index, constant], x, ("PadOptions", {}))
-
-
-def slice_(b: Build, node: Node) -> None:
-    """Slice -> SLICE at step 1, else STRIDED_SLICE."""
-    x = b.value(node.inputs[0], node)
-    rank = len(x.shape)
-    lying = [TO_NHWC.index(axis) if x.image else axis for axis in range(rank)]  # ONNX axis -> axis in the file
-    constants = [b.graph.constant(name, node).astype(np.int64).tolist() if name else None for name in node.inputs[1:]]
-    starts, ends, *rest = constants
-    assert starts is not None
-    assert ends is not None
-    axes = rest[0] if rest and rest[0] is not None else list(range(len(starts)))
-    steps = rest[1] if len(rest) > 1 and rest[1] is not None else [1] * len(starts)
-    begin, end, stride = [0] * rank, list(x.shape), [1] * rank
-    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-        place = lying[axis % rank]
-        if step < 1:
-            raise GraphError(f"node {node.name!r} (Slice): expected positive steps, received {step}")
-        begin[place], end[place], _ = slice(start, stop, step).indices(x.shape[place])
-        stride[place] = step
-
-    def constant(suffix: str, values: list[int]) -> int:
-        return b.constant(f"{node.name}{SCRATCH}{suffix}", np.array(values, np.int32))
-
-    if set(stride) == {1}:
-        size = [max(stop - start, 0) for start, stop in zip(begin, end, strict=True)]
-        inputs = [x.index, constant("begin", begin), constant("size", size)]
-        _same_grid_op(b, node, "SLICE", inputs, x, ("SliceOptions", {}))
-        return
-    inputs = [x.index, constant("begin", begin), constant("end", end), constant("strides", stride)]
-    _same_grid_op(b, node, "STRIDED_SLICE", inputs, x, ("StridedSliceOptions", {}))
+def _join(b: Build, node: Node, parts: list[Value], place: int) -> Value:
+    """Some of the parts of a longer Concat."""
+    first = parts[0]
+    shape = list(first.shape)
+    shape[place] = sum(part.shape[place] for part in parts)
+    result = b.scratch(node.name, "joined", shape, first.grid, first.order)
+    options = ("ConcatenationOptions", {"axis": place})
+    b.writer.op("CONCATENATION", [part.index for part in parts], [result.index], options)
+    return result
 
 
 def transpose(b: Build, node: Node) -> None:
-    """Transpose -> TRANSPOSE; the result keeps ONNX axis order."""
-    x = b.plain(node.inputs[0], node)
-    order = node.ints("perm", tuple(reversed(range(len(x.shape)))))
-    constant = b.constant(f"{node.name}{SCRATCH}order", np.array(order, np.int32))
-    _same_grid_op(b, node, "TRANSPOSE", [x.index, constant], x, ("TransposeOptions", {}))
+    """Transpose -> nothing: the same tensor in another order. Whoever needs its own one moves it."""
+    x = b.value(node.inputs[0], node)
+    order = transposed(x.order, node.ints("perm", tuple(reversed(range(len(x.shape))))))
+    b.settle(node, Value(x.index, x.shape, x.grid, order))
 
 
 def reshape(b: Build, node: Node) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze -> RESHAPE; the result keeps ONNX axis order."""
-    x = b.plain(node.inputs[0], node)
-    shape: NDArray[np.int32] = np.array(b.graph.shapes[node.output], np.int32)
-    constant = b.constant(f"{node.name}{SCRATCH}shape", shape)
-    _same_grid_op(b, node, "RESHAPE", [x.index, constant], x, ("ReshapeOptions", {"newShape": shape.tolist()}))
-
-
-def _same_grid_op(
-    b: Build, node: Node, code: str, inputs: list[int], x: Value, options: tuple[str, dict[str, object]]
-) -> None:
-    """Write an op whose output lies on its input's grid and in its layout; a QUANTIZE follows where that differs."""
+    """Reshape, Flatten, Squeeze, Unsqueeze -> RESHAPE, in the order in which the tensor lies wherever that is
+    possible; nothing where not even the file's shape changes."""
+    x = b.value(node.inputs[0], node)
+    shape = b.graph.shapes[node.output]
+    order = reshaped(x.standing, x.order, shape)
+    if order is None:
+        x, order = b.lay(x, plain(len(x.shape))), plain(len(shape))
+    if lying(shape, order) == x.shape:
+        b.settle(node, Value(x.index, x.shape, x.grid, order))
+        return
     destination = b.destination(node)
-    result, requantize = b.result_on(destination, x.grid, image=x.image)
-    b.writer.op(code, inputs, [result.index], options)
+    result, requantize = b.result_on(destination, x.grid, order)
+    b.reshape(x, result)
     if requantize:
         b.quantize(result, destination)
 

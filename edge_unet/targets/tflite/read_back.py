@@ -30,8 +30,8 @@ def read_back(folder: Path, artifact: Artifact) -> ReadBack:
     """
     file = read_model(folder, artifact)
     activations: dict[str, Grid] = {}
-    for name, index in file.canonical.items():
-        if (grid := _grid(file.tensors[index])) is not None:
+    for name, held in file.canonical.items():
+        if (grid := _grid(file.tensors[held.index])) is not None:
             activations[name] = grid
     weights: dict[str, tuple[NDArray[np.int8], Grid]] = {}
     for operator in file.operators:

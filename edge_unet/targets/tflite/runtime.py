@@ -15,8 +15,8 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.registry import nearest
 from edge_unet.core.spec import Precision, Tensors
 from edge_unet.targets.feeds import check_feeds
-from edge_unet.targets.tflite.build import TO_NCHW, TO_NHWC
 from edge_unet.targets.tflite.interpreter import Kernels, delegated, partitions, runtime_name, start
+from edge_unet.targets.tflite.layout import moves, plain, standing
 from edge_unet.targets.tflite.model_file import ModelFile, read_model
 from edge_unet.targets.tflite.stepper import Stepper
 
@@ -70,7 +70,13 @@ class LiteRTSession:
                 )
             )
         pieces = partitions(self._interpreter)
-        return Census(layers=tuple(layers), source=f"delegate partition ({pieces} DELEGATE node{'s' * (pieces != 1)})")
+        islands = self._file.blob["islands"]
+        source = f"delegate partition ({pieces} DELEGATE node{'s' * (pieces != 1)})"
+        if islands:
+            source += (
+                f"; {sum(islands.values())} float ops in {len(islands)} declared island{'s' * (len(islands) != 1)}"
+            )
+        return Census(layers=tuple(layers), source=source)
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """int8 codes of every canonical activation, NCHW, from the reference kernels.
@@ -87,7 +93,10 @@ class LiteRTSession:
             tensors = self._stepper.run(by_index, self._forced(force))
         else:
             tensors = self._all_tensors(by_index)
-        return {name: self._to_canonical(tensors[index], index) for name, index in self._file.canonical.items()}
+        return {
+            name: np.ascontiguousarray(tensors[held.index].transpose(moves(held.order, plain(len(held.order)))))
+            for name, held in self._file.canonical.items()
+        }
 
     def _all_tensors(self, feeds: dict[int, NDArray[Any]]) -> dict[int, NDArray[Any]]:
         if self._open is None:
@@ -95,7 +104,7 @@ class LiteRTSession:
         for index, array in feeds.items():
             self._open.set_tensor(index, array)
         self._open.invoke()
-        return {index: self._open.get_tensor(index) for index in set(self._file.canonical.values())}
+        return {held.index: self._open.get_tensor(held.index) for held in set(self._file.canonical.values())}
 
     def _forced(self, force: Codes) -> dict[int, NDArray[Any]]:
         """`force` by tensor index and in the file's layout."""
@@ -103,16 +112,12 @@ class LiteRTSession:
         for name, codes in force.items():
             if name not in self._file.canonical:
                 raise UsageError(f"forced codes for unknown tensor {name!r}; {nearest(name, self._file.canonical)}")
-            index = self._file.canonical[name]
-            lying = codes.transpose(TO_NHWC) if self._file.is_image(index) else codes  # (N, H, W, C)
-            expected = tuple(int(size) for size in self._file.tensors[index].shape)
-            if lying.shape != expected:
-                raise UsageError(f"forced codes of {name!r}: expected {expected} as NHWC, received {lying.shape}")
-            forced[index] = np.ascontiguousarray(lying, np.int8)
+            held = self._file.canonical[name]
+            expected = standing([int(size) for size in self._file.tensors[held.index].shape], held.order)
+            if codes.shape != expected:
+                raise UsageError(f"forced codes of {name!r}: expected {expected}, received {codes.shape}")
+            forced[held.index] = np.ascontiguousarray(codes.transpose(held.order), np.int8)  # as it lies in the file
         return forced
-
-    def _to_canonical(self, array: NDArray[Any], index: int) -> NDArray[Any]:
-        return np.ascontiguousarray(array.transpose(TO_NCHW)) if self._file.is_image(index) else array
 
     def _precision(self, operator: Any) -> str:
         """int8 where every tensor that is not a constant is int8, else fp32."""

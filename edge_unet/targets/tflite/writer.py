@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.errors import require
-from edge_unet.targets.tflite.versions import minimum_runtime, op_version
+from edge_unet.targets.tflite.versions import BROADCASTING, minimum_runtime, op_version
 
 ElementType = Literal["FLOAT32", "INT8", "INT32"]
 
@@ -82,6 +82,15 @@ class ModelWriter:
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
+    def name_of(self, index: int) -> str:
+        """The name of a tensor that was added."""
+        return str(self._graph.tensors[index].name)
+
+    @property
+    def ops(self) -> int:
+        """How many ops have been added."""
+        return len(self._graph.operators)
+
     def op(
         self,
         code: str,
@@ -148,7 +157,10 @@ class ModelWriter:
         if code == "MUL" and int8:
             first, second, result = (tensor.quantization.scale[0] for tensor in tensors)
             rescale = first * second / result
-        return op_version(code, int8=int8, options=options, rank=len(tensors[0].shape), mul_rescale=rescale)
+        shapes = [tuple(tensor.shape) for tensor in tensors[: len(inputs)]]
+        rank = max(map(len, shapes)) if code in BROADCASTING else len(shapes[0])
+        broadcast = code in BROADCASTING and len(set(shapes)) > 1
+        return op_version(code, int8=int8, options=options, rank=rank, broadcast=broadcast, mul_rescale=rescale)
 
     def _signature(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Any:
         signature = self._schema.SignatureDefT()
