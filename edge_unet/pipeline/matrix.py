@@ -95,7 +95,7 @@ def rows_of(
         room = Path(folder)
         for level in names:
             model = checkpoint
-            if level:
+            if len(names) > 1:
                 model = room / f"{level}.safetensors"
                 prune_checkpoint(checkpoint, level, model)
             made = _rows_of_level(preset, level, model, room, weights, data, targets, images)
@@ -122,7 +122,8 @@ def describe(row: MatrixRow) -> str:
 def _levels(checkpoint: Path) -> tuple[str, ...]:
     from edge_unet.models.checkpoint import load_checkpoint
 
-    return levels(checkpoint) if load_checkpoint(checkpoint).info.recipe.model.deep else ("",)
+    spec = load_checkpoint(checkpoint).info.recipe.model
+    return levels(checkpoint) if spec.deep and spec.level is None else (spec.level or "",)
 
 
 def _rows_of_level(

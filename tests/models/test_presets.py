@@ -1,0 +1,134 @@
+"""The contract of every network: shape, gradients, folding, one set of integers, exact levels, every target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_unet.core.recipe import ModelSpec, Recipe
+from edge_unet.core.spec import PreprocessSpec
+from edge_unet.models import MODELS, PRESETS, build, build_whole
+from edge_unet.models.blocks import LOGIT_LIMIT
+from edge_unet.models.checkpoint import load_checkpoint
+from edge_unet.models.cost import cost_of
+from edge_unet.models.levels import cut_to_level, levels_of
+from edge_unet.pipeline.matrix import MatrixRow, quick_checkpoint, rows_of
+from edge_unet.pipeline.prune import prune_checkpoint
+from edge_unet.quantization.fold import trace_folded
+from edge_unet.quantization.restore import restore
+from edge_unet.targets.registry import TARGETS
+
+SIZE = 64
+LARGE = 5_000_000
+"""Parameters beyond which a preset is only shaped on the meta device: same code, other channel counts."""
+
+
+def recipe(spec: ModelSpec) -> Recipe:
+    return Recipe(model=spec, preprocess=PreprocessSpec(height=SIZE, width=SIZE))
+
+
+def parameters(spec: ModelSpec) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_whole(recipe(spec)).parameters())
+
+
+def smallest() -> Mapping[str, str]:
+    """Network -> its smallest preset."""
+    found: dict[str, tuple[int, str]] = {}
+    for name, spec in PRESETS.items():
+        found[spec.name] = min(found.get(spec.name, (1 << 60, "")), (parameters(spec), name))
+    return {network: name for network, (_, name) in found.items()}
+
+
+SMALLEST = smallest()
+SMALL = [name for name, spec in PRESETS.items() if parameters(spec) < LARGE]
+
+
+def pixels(count: int) -> Tensor:
+    """(count, 3, SIZE, SIZE) smooth pictures on the input grid."""
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(7)) * 255
+    return (nn.functional.interpolate(coarse, size=SIZE, mode="bilinear").round() - 128) / 64
+
+
+def test_every_network_has_a_preset() -> None:
+    assert set(SMALLEST) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_shapes_and_levels(name: str) -> None:
+    spec = PRESETS[name]
+    with torch.device("meta"):
+        net = build_whole(recipe(spec)).eval()
+        results = net(torch.zeros(2, 3, SIZE, SIZE))
+    heads = (results,) if isinstance(results, Tensor) else results
+    assert {tuple(h.shape) for h in heads} == {(2, 1, SIZE, SIZE)}
+    assert len(levels_of(net)) == (0 if isinstance(results, Tensor) else len(heads))
+    cost = cost_of(net, 3, SIZE, SIZE)
+    assert cost.macs > 0
+    assert cost.activation_bytes >= SIZE * SIZE
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_reach_everything_and_folding_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    net = build_whole(recipe(PRESETS[name])).train()
+    results = net(pixels(4))
+    heads = (results,) if isinstance(results, Tensor) else results[:-1]
+    # A loss of a random projection: a sum of squares would be flat for a normalisation in front of the head.
+    loss = sum((h * torch.randn(h.shape, generator=torch.Generator().manual_seed(1))).mean() for h in heads)
+    assert isinstance(loss, Tensor)
+    loss.backward()  # type: ignore[no-untyped-call]
+    silent = [n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert silent == []
+    net.eval()
+    with torch.no_grad():
+        expected, folded = net(pixels(2)), trace_folded(net)(pixels(2))
+    for ours, theirs in zip(folded if isinstance(folded, tuple) else (folded,),
+                            expected if isinstance(expected, tuple) else (expected,), strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        assert theirs.abs().max() <= LOGIT_LIMIT
+
+
+@pytest.fixture(scope="module", params=sorted(SMALLEST.values()))
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """(preset, its QAT checkpoint after a few steps)."""
+    name: str = request.param
+    room = tmp_path_factory.mktemp("trained")
+    return name, quick_checkpoint(name, PRESETS[name], room, size=SIZE, train_size=SIZE)
+
+
+@pytest.mark.slow
+def test_levels_are_heads_of_the_whole(trained: tuple[str, Path], tmp_path: Path) -> None:
+    net = restore(load_checkpoint(trained[1]))
+    with torch.no_grad():
+        whole = net(pixels(2))
+        for place, level in enumerate(levels_of(net)):
+            prune_checkpoint(trained[1], level, tmp_path / "level.safetensors")
+            pruned = restore(load_checkpoint(tmp_path / "level.safetensors"))
+            assert torch.equal(pruned(pixels(2)), whole[place]), level
+            assert set(pruned.state_dict()) == set(cut_to_level(net, level).state_dict())
+
+
+@pytest.mark.slow
+def test_every_target_gives_the_same_masks(trained: tuple[str, Path], tmp_path: Path) -> None:
+    name, checkpoint = trained
+    names = levels_of(restore(load_checkpoint(checkpoint)))
+    model = checkpoint
+    rows: list[MatrixRow] = []
+    if names:
+        model = tmp_path / "L1.safetensors"
+        prune_checkpoint(checkpoint, names[0], model)
+        rows += rows_of(f"{name} L1", model, weights="test", images=2, timed=False)
+        prune_checkpoint(checkpoint, names[-2], model)
+    rows += rows_of(name, model, weights="test", images=2, timed=False)
+    assert {row.target for row in rows} == set(TARGETS)
+    assert [f"{row.target}: {row.status} {row.reason}" for row in rows if row.status != "passed"] == []
+
+
+def test_the_default_build_has_one_head() -> None:
+    deep = next(spec for spec in PRESETS.values() if spec.deep)
+    assert isinstance(build(recipe(deep.model_copy(update={"deep": False})))(pixels(1)), Tensor)
