@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.models.attention import AttentionGate
-from edge_unet.models.blocks import init_weights, logit_clip, upsample_to
+from edge_unet.models.blocks import init_head, init_weights, logit_clip, upsample_to
 from edge_unet.models.unet import double_conv
 
 PRESETS = tuple(
@@ -39,6 +39,7 @@ class AttentionUNet(nn.Module):
         self.head = nn.Conv2d(widths[0], classes, 1)
         self.clip = logit_clip()
         init_weights(self)
+        init_head(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits."""

@@ -126,3 +126,11 @@ def init_weights(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def init_head(head: nn.Module) -> None:
+    """Unit gain (fan in) for the trainable convs of a head: first logits are about 1, inside the clip. He's for one
+    output channel puts them beyond it, where no gradient passes. Call it after init_weights."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import Heads, init_weights, resizing, round_to_8, upsample
+from edge_unet.models.blocks import Heads, init_head, init_weights, resizing, round_to_8, upsample
 from edge_unet.models.mobile_unet import mobilenet_v2, separable
 
 PRESETS = tuple(
@@ -41,6 +41,7 @@ class MobileUNetPlusPlus(nn.Module):
                 self.node[f"{i}_{j}"] = separable(taps[i] + (j - 1) * widths[i] + below, widths[i])
         self.heads = Heads([widths[0]] * self.rows, [2] * self.rows, classes)
         init_weights(self)
+        init_head(self.heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, L(depth - 1), mean), each (N, classes, H, W)."""

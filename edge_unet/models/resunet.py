@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import conv_bn, init_weights, logit_clip, resizing, upsample
+from edge_unet.models.blocks import conv_bn, init_head, init_weights, logit_clip, resizing, upsample
 
 PRESETS = tuple((f"resunet-{base}", ModelSpec(name="resunet", base=base, depth=3)) for base in (16, 64))
 
@@ -49,6 +49,7 @@ class ResUNet(nn.Module):
         self.head = nn.Conv2d(widths[0], classes, 1)
         self.clip = logit_clip()
         init_weights(self)
+        init_head(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits."""

@@ -1,14 +1,15 @@
 """UNet 3+ (Huang et al. 2020, ICASSP): every decoder level reads all encoder levels above it and all decoders below.
 
 Encoder as in U-Net, base * 2**n channels. Each input of a decoder level is max-pooled or resized to its size and gets a
-3x3 conv to `base` channels; their concatenation, (depth + 1) * base channels, gets another 3x3 conv. 3x3 heads on the
-deepest encoder level and on all decoders, resized to full size: L1, the deepest, .. L(depth + 1). At base 64, bilinear,
-256x256, one class: 26.97 M parameters with the last head alone, 26.99 M with all, 198 G MACs: a teacher. Deviations: BN
-and ReLU6 in place of ReLU, convolutions before BN without bias, no ceil_mode (sizes are multiples of 2**depth).
+3x3 conv to `base` channels (pooling by 4 or 8 is pooling by 2 again: the same maximum); their concatenation,
+(depth + 1) * base channels, gets another 3x3 conv. 3x3 heads on the deepest encoder level and on all decoders, resized
+to full size: L1, the deepest, .. L(depth + 1). At base 64, bilinear, 256x256, one class: 26.97 M parameters with the
+last head alone, 26.98 M with all, 198 G MACs: a teacher. Deviations: ReLU6 in place of ReLU, convolutions before BN
+without bias, no ceil_mode (sizes are multiples of 2**depth).
 
 variant = "cgm" adds the classification-guided module: is anything of the foreground in the frame? If not, every head
-says background. It differs from the authors' code, which multiplies logits by 0 before the
-sigmoid, so that an empty frame has probability 0.5 everywhere; here the logits are pushed to their negative limit.
+says background. The authors' code multiplies logits by 0 before the sigmoid, so that an empty frame has probability
+0.5 everywhere; here the logits are pushed to their limit. PresenceTap gives training the class logit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import LOGIT_LIMIT, Heads, conv_bn, fixed_conv, init_weights, resizing, upsample
+from edge_unet.models.blocks import LOGIT_LIMIT, Heads, conv_bn, fixed_conv, init_head, init_weights, resizing, upsample
 from edge_unet.models.unet import double_conv
 
 GUIDED = "cgm"
@@ -57,9 +58,7 @@ class UNet3Plus(nn.Module):
         for row in range(spec.depth):
             for source, width in enumerate(widths):
                 resize: nn.Module = nn.Identity()
-                if source < row:
-                    resize = nn.MaxPool2d(2 ** (row - source))
-                elif source > row:
+                if source > row:
                     resize = upsample(mode, 2 ** (source - row))
                 decoded = row < source < spec.depth
                 conv = conv_bn(joined if decoded else width, spec.base, 3)
@@ -69,16 +68,19 @@ class UNet3Plus(nn.Module):
         factors = [2**row for row in range(spec.depth, -1, -1)]
         self.heads = heads([widths[-1], *[joined] * spec.depth], factors, classes, kernel=3)
         init_weights(self)
+        init_head(self.heads)
+        if isinstance(self.heads, GuidedHeads):
+            self.heads.presence.start_open()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, L(depth + 1), mean), each (N, classes, H, W)."""
-        taps = []
+        taps: list[list[Tensor]] = []  # per row: the encoder's levels 0 .. row, pooled to its size
         for n, level in enumerate(self.encoder):
-            x = level(self.pool(x) if n else x)  # (N, base * 2**n, H/2**n, W/2**n)
-            taps.append(x)
-        made = list(taps)  # what lies at each resolution, finest first; decoders replace encoders from below
+            above = [self.pool(tap) for tap in taps[-1]] if n else []  # (N, base * 2**k, H/2**n, W/2**n), k < n
+            taps.append([*above, level(above[-1] if n else x)])
+        made = [row[-1] for row in taps]  # finest first; decoders replace encoders from below
         for row in range(self.depth - 1, -1, -1):
-            sources = [*taps[: row + 1], *made[row + 1 :]]
+            sources = [*taps[row], *made[row + 1 :]]
             parts = [self.branch[f"{row}_{n}"](source) for n, source in enumerate(sources)]
             made[row] = self.fuse[row](torch.cat(parts, dim=1))  # (N, (depth + 1) * base, H/2**row, W/2**row)
         levels: tuple[Tensor, ...] = self.heads(made[::-1])
@@ -98,6 +100,13 @@ class Presence(nn.Module):
         self.conv = nn.Conv2d(channels, 2, 1)
         self.decide = fixed_conv(torch.tensor([-DECISIVE, DECISIVE]).view(1, 2, 1, 1))
         self.clip = nn.Hardtanh(-LOGIT_LIMIT, 0.0)
+
+    def start_open(self) -> None:
+        """Begin with foreground everywhere: training starts as that of the plain network."""
+        with torch.no_grad():
+            self.conv.weight.mul_(0.1)
+            if self.conv.bias is not None:
+                self.conv.bias.copy_(torch.tensor([0.0, 1.0]))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> (N, 1, 1, 1)."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import conv_bn, fixed_conv, init_weights, logit_clip, resizing, upsample
+from edge_unet.models.blocks import conv_bn, fixed_conv, init_head, init_weights, logit_clip, resizing, upsample
 from edge_unet.models.norm import ChannelNorm
 
 CHANNELS = {"": (16, 32, 128, 160, 256), "s": (8, 16, 32, 64, 128)}
@@ -93,6 +93,7 @@ class UNeXt(nn.Module):
         self.head = nn.Conv2d(widths[0], classes, 1)
         self.clip = logit_clip()
         init_weights(self)
+        init_head(self.head)
         _init_tokens(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def plan_groups(net: fx.GraphModule) -> list[Group]:
     if len(inputs) != 1:
         raise GraphError(f"expected a network with one input, received {[n.name for n in inputs]}")
     unions, entries = _unite(nodes, rules, inputs[0])
-    _unite_calls(nodes, unions, inputs[0])
+    _unite_calls(nodes, rules, unions, inputs[0])
     outputs = next(n for n in net.graph.nodes if n.op == "output").all_input_nodes
     _unite_sums(nodes, rules, unions, [inputs[0], *outputs])
     logits = {unions.find(n) for n in outputs}
@@ -88,12 +88,12 @@ def _unite(
     return unions, entries
 
 
-def _unite_calls(nodes: list[fx.Node], unions: _Unions, frame: fx.Node) -> None:
-    """One grid over what a layer reads in all its calls: its bias lies on the product of two scales. The frame's fixed
-    grid stays alone."""
+def _unite_calls(nodes: list[fx.Node], rules: dict[fx.Node, Rule], unions: _Unions, frame: fx.Node) -> None:
+    """One grid over what a convolution reads in all its calls: its bias lies on the product of two scales. The frame's
+    fixed grid stays alone."""
     calls: dict[str, fx.Node] = {}
     for node in nodes:
-        if node.op == "call_module":
+        if node.op == "call_module" and rules[node] is Rule.CONV:
             first = calls.setdefault(str(node.target), node)
             for ours, theirs in zip(node.all_input_nodes, first.all_input_nodes, strict=True):
                 if first is not node and unions.find(frame) not in (unions.find(ours), unions.find(theirs)):
