@@ -74,6 +74,7 @@ OPS = registry(
         ("Sqrt", ops_unary.sqrt),
         ("Squeeze", ops_shape.reshape),
         ("Sub", ops_math.sub),
+        ("Tanh", ops_unary.tanh),
         ("Transpose", ops_shape.transpose),
         ("Unsqueeze", ops_shape.reshape),
     )

@@ -205,7 +205,8 @@ def _padded(
     if not any(pads):
         return x, "VALID"
     need = [max((out[1 + i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - x.shape[1 + i], 0) for i in (0, 1)]
-    if all((need[i] // 2, need[i] - need[i] // 2) == (pads[i], pads[2 + i]) for i in (0, 1)):
+    halves = all((need[i] // 2, need[i] - need[i] // 2) == (pads[i], pads[2 + i]) for i in (0, 1))
+    if halves and all(out[1 + i] == -(-x.shape[1 + i] // strides[i]) for i in (0, 1)):
         return x, "SAME"
     # Behind, only what a window reads: a row that no window touches would be copied for nothing.
     amounts = [(0, 0), *((pads[i], max(need[i] - pads[i], 0)) for i in (0, 1)), (0, 0)]

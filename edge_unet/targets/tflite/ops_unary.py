@@ -19,13 +19,22 @@ from edge_unet.targets.tflite.layout import last
 PROBABILITY = Grid(np.float32(1 / 256), -128)  # type: ignore[arg-type]
 """The one grid on which int8 LOGISTIC and SOFTMAX may write."""
 
+SIGNED = Grid(np.float32(1 / 128), 0)  # type: ignore[arg-type]
+"""The one grid on which int8 TANH may write."""
+
 MAX_SOFTMAX_RANK = 4
 
 
 def sigmoid(b: Build, node: Node) -> None:
     """Sigmoid -> LOGISTIC, then QUANTIZE to the portable grid."""
     x = b.value(node.inputs[0], node)
-    _to_probability(b, node, x, lambda result: b.writer.op("LOGISTIC", [x.index], [result.index]))
+    _on_own_grid(b, node, x, PROBABILITY, lambda result: b.writer.op("LOGISTIC", [x.index], [result.index]))
+
+
+def tanh(b: Build, node: Node) -> None:
+    """Tanh -> TANH, then QUANTIZE to the portable grid."""
+    x = b.value(node.inputs[0], node)
+    _on_own_grid(b, node, x, SIGNED, lambda result: b.writer.op("TANH", [x.index], [result.index]))
 
 
 def softmax(b: Build, node: Node) -> None:
@@ -45,7 +54,7 @@ def softmax(b: Build, node: Node) -> None:
         b.writer.op("SOFTMAX", [rows.index], [soft.index], options)
         b.reshape(soft, result)
 
-    _to_probability(b, node, x, write)
+    _on_own_grid(b, node, x, PROBABILITY, write)
 
 
 def hard_sigmoid(b: Build, node: Node) -> None:
@@ -62,10 +71,24 @@ def hard_sigmoid(b: Build, node: Node) -> None:
 
 
 def hard_swish(b: Build, node: Node) -> None:
-    """HardSwish -> HARD_SWISH, which has an int8 kernel of its own."""
+    """HardSwish -> HARD_SWISH in float; in int8 relu6(x + 3) * x * 1/6, three ops that XNNPACK takes: the int8
+    HARD_SWISH kernel splits the graph and takes about a hundred times as long.
+
+    The product lies on six times the result's grid, so that the last factor changes no code.
+    """
     x = b.value(node.inputs[0], node)
-    result = b.create(b.destination(node), x.order)
-    b.writer.op("HARD_SWISH", [x.index], [result.index], ("HardSwishOptions", {}))
+    destination = b.destination(node)
+    if x.grid is None or destination.grid is None:
+        result = b.create(destination, x.order)
+        b.writer.op("HARD_SWISH", [x.index], [result.index], ("HardSwishOptions", {}))
+        return
+    inner = _relu6_of_3_more(b, node, x)
+    sixfold = Grid(np.asarray(6 * destination.grid.scale, np.float32), destination.grid.zero_point)
+    product = b.scratch(node.name, "sixfold", x.shape, sixfold, x.order)
+    b.writer.op("MUL", [inner.index, x.index], [product.index], ("MulOptions", {}))
+    sixth = b.scalar(f"{node.name}{SCRATCH}sixth", 1 / 6, x.grid)
+    result = b.create(destination, x.order)
+    b.writer.op("MUL", [product.index, sixth], [result.index], ("MulOptions", {}))
 
 
 def gelu(b: Build, node: Node) -> None:
@@ -157,10 +180,10 @@ def _relu6_of_3_more(b: Build, node: Node, x: Value) -> Value:
     return inner
 
 
-def _to_probability(b: Build, node: Node, x: Value, write: Callable[[Value], None]) -> None:
-    """Write an op whose int8 kernel knows only the grid PROBABILITY, then QUANTIZE to the canonical one."""
+def _on_own_grid(b: Build, node: Node, x: Value, grid: Grid, write: Callable[[Value], None]) -> None:
+    """Write an op whose int8 kernel knows only one output grid, then QUANTIZE to the canonical one."""
     destination: Destination = b.destination(node)
-    result, requantize = b.result_on(destination, None if x.grid is None else PROBABILITY, x.order)
+    result, requantize = b.result_on(destination, None if x.grid is None else grid, x.order)
     write(result)
     if requantize:
         b.quantize(result, destination)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 INT8_IS_VERSION_2 = frozenset({
     "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DEQUANTIZE", "GATHER", "GELU", "LOGISTIC", "MAXIMUM",
     "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "PAD", "PADV2", "REDUCE_MAX", "RELU", "RELU6", "RESIZE_BILINEAR",
-    "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE",
+    "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
 })  # fmt: skip
 """int8 input is version 2 of these; BROADCAST_TO and REVERSE_V2 have it as version 3."""
 
@@ -60,6 +60,7 @@ RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "STRIDED_SLICE": ("1.6.0", "1.14.0", "2.1.0", "2.2.0"),
     "SUB": ("1.6.0", "1.14.0", "2.3.0"),
     "SUM": ("1.10.0",),
+    "TANH": ("1.14.0", "1.14.0"),
     "TRANSPOSE": ("1.6.0", "1.14.0", "1.15.0", "2.3.0"),
     "TRANSPOSE_CONV": ("1.9.0", "2.2.0", "2.3.0", "2.13.0"),
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from island_graphs import ISLANDS, PIECES, write_piece
 from one_op_graph import SIZE, OneOp
 
 from edge_unet.canonical import load_graph, strip_qdq
@@ -118,6 +119,7 @@ NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "n
 TWICE = {"scales": np.array([1, 1, 2, 2], np.float32)}
 LINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
 POOL: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+FLIP = {"s": [-1, 7], "e": [-(2**62), 0], "a": [2, 3], "t": [-1, -2]}
 SLICES = {"s": [0, 1], "e": [2, SIZE], "a": [1, 3]}
 
 CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
@@ -171,6 +173,23 @@ CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
     "linear layer on tokens": (_tokens, 1),
     "attention": (_attention, 4),
     "layer normalization": (_layer_norm, 1),
+    "gelu": (lambda: _unary("Gelu"), 0),
+    "gelu, tanh": (lambda: _unary("Gelu", approximate="tanh"), 0),
+    "hard swish": (lambda: _unary("HardSwish"), 1),
+    "tanh": (lambda: _unary("Tanh", scale=1 / 127), 2),
+    "max over channels": (lambda: _with_constants("ReduceMax", {"a": np.array([1])}, 1 / 64, keepdims=1), 0),
+    "max over rows, axis dropped": (lambda: _with_constants("ReduceMax", {"a": np.array([2])}, 1 / 64, keepdims=0), 0),
+    "mean over channels": (lambda: _with_constants("ReduceMean", {"a": np.array([1])}, 1 / 100, keepdims=1), 1),
+    "gather, turned round": (lambda: _with_constants("Gather", {"i": np.arange(SIZE)[::-1]}, 1 / 64, axis=3), 0),
+    "gather one": (lambda: _with_constants("Gather", {"i": np.array(2)}, 1 / 64, axis=2), 0),
+    "flip": (lambda: _with_constants("Slice", {k: np.array(v) for k, v in FLIP.items()}, 1 / 64), 0),
+    "pad with ones": (
+        lambda: _with_constants(
+            "Pad", {"p": np.array([1, 0, 0, 2]), "v": np.array(1, np.float32), "a": np.array([2, 3])}, 1 / 64
+        ),
+        0,
+    ),
+    "softplus": (lambda: _unary("Softplus"), 0),
 }  # fmt: skip
 
 
@@ -214,7 +233,9 @@ def test_float_agrees_with_the_float_twin(case: str, tmp_path: Path) -> None:
 
 
 def test_every_op_of_the_table_is_exercised(tmp_path: Path) -> None:
-    seen = {"Identity", "Squeeze", "Unsqueeze"}  # names for what identity() and reshape() do above
+    seen = {"Identity"}  # what identity() does for every DequantizeLinear
+    for name, piece in {**PIECES, **ISLANDS}.items():  # test_tflite_islands.py
+        seen |= {node.op for node in load_graph(write_piece(tmp_path / f"{name}.onnx", piece)).nodes}
     for number, (make, _) in enumerate(CASES.values()):
         seen |= {node.op for node in load_graph(make().write(tmp_path / f"{number}.onnx")).nodes}
     assert seen == set(OPS)
@@ -225,6 +246,10 @@ def test_every_op_of_the_table_is_exercised(tmp_path: Path) -> None:
     [
         (lambda: _unary("Erf"), "no TFLite lowering for ONNX op 'Erf'"),
         (lambda: _unary("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "expected no pads"),
+        (lambda: _binary("Div", 1 / 32), "no int8 kernel divides"),
+        (lambda: _with_constants("ReduceSum", {"a": np.array([1])}, 1 / 64), "not lowered in int8"),
+        (lambda: _with_constants("Gather", {"i": np.zeros((2, 2), np.int64)}, 1 / 64, axis=1), "rank 2"),
+        (lambda: _with_constants("Pad", {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])}, 1 / 64), "at least 0"),
         (lambda: _unary("HardSigmoid", alpha=0.2, beta=0.5), "alpha 1/6"),
         (lambda: _with_constants("Add", {"c": np.ones((1, 3, 1, 1), np.float32)}, 0.1), "no int8 grid"),
         (
