@@ -15,8 +15,8 @@ from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.coreml.build import Deployment, WeightStorage
 from edge_unet.targets.coreml.names import NAMES_KEY, NameTable
 from edge_unet.targets.coreml.package import save_package
-from edge_unet.targets.coreml.precision import in_float32
-from edge_unet.targets.coreml.program import build_program, convert_program, fp16_overflow, image_input
+from edge_unet.targets.coreml.precision import DEFAULT, IslandPrecision, fp16_overflow, in_float32
+from edge_unet.targets.coreml.program import build_program, convert_program, image_input
 from edge_unet.targets.coreml.toolchain import quiet_coremltools, versions
 
 PRECISIONS = (Precision.INT8, Precision.FP16)
@@ -30,21 +30,23 @@ def lower(
     into: Path,
     deployment: Deployment | str = Deployment.IOS17,
     weight_storage: WeightStorage | str = WeightStorage.INT8,
+    islands: IslandPrecision | str | None = None,
 ) -> Artifact:
     """Write `model-<precision>.mlpackage` into the folder `into`.
 
     INT8 is w8a8: int8 weights behind constexpr ops, quantize/dequantize around every layer, fp16 in between; FP16 is
     the same graph without Q/DQ. The package takes the camera's pixels as an image (the normalisation is inside) and
     gives float32 logits (1, C, H, W). Which unit runs it is chosen when an app loads it (MLModelConfiguration
-    .computeUnits), not here. `weight_storage` "uint8" is the way round coremltools issue #2114.
+    .computeUnits), not here. `weight_storage` "uint8" is the way round coremltools issue #2114. `islands` is what float
+    islands compute in, float32 or float16; None is float32 for INT8 and float16 for FP16 (`precision` says why).
     Raises GraphError naming the node that cannot be lowered, UsageError on a precision or option that is none,
     MissingBackendError without coremltools. The same input gives the same bytes.
     """
-    deployment, weight_storage = _choices(precision, deployment, weight_storage)
+    deployment, weight_storage, islands = _choices(precision, deployment, weight_storage, islands)
     source = load_graph(canonical)
     metadata = source.metadata
     graph = source if precision is Precision.INT8 else view_graph(strip_qdq(source))
-    huge = fp16_overflow(graph)
+    huge = fp16_overflow(graph, islands)
     if huge is not None:
         raise GraphError(f"Core ML: constant {huge!r} exceeds the range of fp16 (65504); rescale the layer it feeds")
     path = into / f"model-{precision.value}.mlpackage"
@@ -53,7 +55,7 @@ def lower(
         entry = build.names.mil(graph.input)
         image = image_input(entry, graph.shapes[graph.input], metadata.preprocess)
         names = build.table()
-        model = convert_program(program, deployment, image, partial(in_float32, names))
+        model = convert_program(program, deployment, image, partial(in_float32, names, islands))
         outputs = tuple(build.names.mil(name) for name in graph.outputs)
         spec = model.get_spec()  # a copy: what is written into it is what is saved
         _describe(spec.description, metadata, precision)
@@ -72,21 +74,25 @@ def lower(
         ),
         toolchain=versions("coremltools", "onnx", "numpy"),
         parent_sha256=sha256_of(canonical),
-        notes=_notes(precision, deployment, weight_storage),
+        notes=(*_notes(precision, deployment, weight_storage), *_island_notes(names, islands)),
     )
 
 
 def _choices(
-    precision: Precision, deployment: Deployment | str, weight_storage: WeightStorage | str
-) -> tuple[Deployment, WeightStorage]:
+    precision: Precision,
+    deployment: Deployment | str,
+    weight_storage: WeightStorage | str,
+    islands: IslandPrecision | str | None,
+) -> tuple[Deployment, WeightStorage, IslandPrecision]:
     """The options as values. Raises UsageError naming what is offered."""
     if precision not in PRECISIONS:
         known = ", ".join(p.value for p in PRECISIONS)
         raise UsageError(f"Core ML: precision {precision.value!r} is not offered; known: {known}")
     try:
-        return Deployment(deployment), WeightStorage(weight_storage)
+        chosen = DEFAULT[precision] if islands is None else IslandPrecision(islands)
+        return Deployment(deployment), WeightStorage(weight_storage), chosen
     except ValueError as error:
-        known = ", ".join([*(d.value for d in Deployment), *(w.value for w in WeightStorage)])
+        known = ", ".join(option.value for kind in (Deployment, WeightStorage, IslandPrecision) for option in kind)
         raise UsageError(f"Core ML: {error}; known options: {known}") from error
 
 
@@ -144,3 +150,10 @@ def _notes(precision: Precision, deployment: Deployment, weight_storage: WeightS
     if precision is Precision.INT8 and weight_storage is WeightStorage.UINT8:
         notes.append("weights stored as uint8 with zero point 127 (coremltools issue #2114); the integers are the same")
     return tuple(notes)
+
+
+def _island_notes(names: NameTable, islands: IslandPrecision) -> tuple[str, ...]:
+    """What stays float, and in which type."""
+    count = len(set(names.islands.values()))
+    units = ": GPU or CPU, the Neural Engine has no float32" if islands is IslandPrecision.FLOAT32 else ""
+    return (f"{count} float islands compute in {islands.value}{units}",) if count else ()

@@ -15,16 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from edge_unet.canonical import CanonicalGraph
 from edge_unet.core.errors import GraphError
 from edge_unet.core.spec import PreprocessSpec
 from edge_unet.targets.coreml.build import Build, Deployment, WeightStorage
 from edge_unet.targets.coreml.names import Names
 from edge_unet.targets.coreml.ops import lower_node
-
-_INFINITE = 1e38
 
 PASSES = (
     "common::update_output_dtypes",
@@ -103,13 +99,3 @@ def convert_program(program: Any, deployment: Deployment, image: Any, single: Ca
         pass_pipeline=ct.PassPipeline(list(PASSES), "edge_unet"),
         skip_model_load=True,  # loading needs macOS
     )
-
-
-def fp16_overflow(graph: CanonicalGraph) -> str | None:
-    """The first float constant that fp16 cannot hold, or None. Beyond 1e38 a constant means infinity (a Clip without
-    an upper bound), which fp16 has."""
-    limit = float(np.finfo(np.float16).max)
-    for name, array in graph.constants.items():
-        if array.dtype.kind == "f" and np.any((np.abs(array) > limit) & (np.abs(array) < _INFINITE)):
-            return name
-    return None

@@ -107,6 +107,36 @@ def squeezed() -> tuple[Nodes, Constants]:
     return nodes, {"axis": ints(1)}
 
 
+def positive(op: str) -> tuple[Nodes, Constants]:
+    """`op` of what Exp makes, which is positive."""
+    return [node("Exp", "image", out="grown"), node(op, "grown")], {}
+
+
+def reduced(op: str, keepdims: int, *axes: int) -> tuple[Nodes, Constants]:
+    return one(op, "axes", constants={"axes": ints(*axes)}, keepdims=keepdims)
+
+
+def sliced(start: list[int], end: list[int], axes: list[int], step: list[int]) -> tuple[Nodes, Constants]:
+    constants = {"b": ints(*start), "e": ints(*end), "a": ints(*axes), "s": ints(*step)}
+    return one("Slice", "b", "e", "a", "s", constants=constants)
+
+
+def spread() -> tuple[Nodes, Constants]:
+    """One value per channel, repeated over the picture and over a new axis in front."""
+    nodes = [node("GlobalMaxPool", "image", out="peak"), node("Expand", "peak", "shape")]
+    return nodes, {"shape": ints(2, 1, 1, 4, 5)}
+
+
+def blocks(*axes: int) -> tuple[Nodes, Constants]:
+    """Blocks of 4x4 pixels brought together: six axes, of which the first has size 1."""
+    nodes = [
+        node("Reshape", "image", "cut", out="cells"),
+        node("Transpose", "cells", out="turned", perm=list(axes)),
+        node("Reshape", "turned", "rows"),
+    ]
+    return nodes, {"cut": ints(1, 3, 4, 4, 4, 4), "rows": ints(16, 16, 3)}
+
+
 def halves() -> tuple[Nodes, Constants]:
     nodes = [
         node("Split", "image", "sizes", out=["top", "bottom"], axis=2),
@@ -166,11 +196,35 @@ CASES: dict[str, tuple[Callable[[], tuple[Nodes, Constants]], float]] = {
     "ReduceMean, Squeeze, Unsqueeze": (squeezed, ROUNDED),
     "Split, Concat, Identity": (halves, EXACT),
     "Reshape": (lambda: one("Reshape", "s", constants={"s": ints(1, -1, 8, 8)}), EXACT),
-    "Slice": (
-        lambda: one("Slice", "b", "e", "a", "s",
-                    constants={"b": ints(1, -6), "e": ints(99, -1), "a": ints(2, 3), "s": ints(2, 1)}),
+    "Slice": (lambda: sliced([1, -6], [99, -1], [2, 3], [2, 1]), EXACT),
+    "Slice reversed": (lambda: sliced([-1], [-(2**62)], [3], [-1]), EXACT),
+    "Slice backwards": (lambda: sliced([12, 2], [1, 9], [3, 2], [-3, 1]), EXACT),
+    "Exp": (lambda: one("Exp"), ROUNDED),
+    "Log": (lambda: positive("Log"), ROUNDED),
+    "Sqrt": (lambda: positive("Sqrt"), ROUNDED),
+    "Neg": (lambda: one("Neg"), EXACT),
+    "Softplus": (lambda: one("Softplus"), ROUNDED),
+    "ReduceMax": (lambda: reduced("ReduceMax", 1, 1), EXACT),
+    "ReduceMax flat": (lambda: reduced("ReduceMax", 0, 2, -1), EXACT),
+    "ReduceSum": (lambda: reduced("ReduceSum", 0, 3), ROUNDED),
+    "GlobalMaxPool, Expand": (spread, EXACT),
+    "Tile": (lambda: one("Tile", "r", constants={"r": ints(1, 2, 1, 3)}), EXACT),
+    "Gather": (lambda: one("Gather", "i", constants={"i": ints(-1, 3, 3)}, axis=2), EXACT),
+    "Gather one": (lambda: one("Gather", "i", constants={"i": np.int64(1)}, axis=1), EXACT),
+    "six axes": (lambda: blocks(0, 2, 4, 3, 5, 1), EXACT),
+    "six axes, the first moved": (lambda: blocks(2, 4, 0, 3, 5, 1), EXACT),
+    "Concat with a constant": (
+        lambda: one("Concat", "c", constants={"c": weights(1, 2, SIZE, SIZE).astype(np.float16).astype(np.float32)},
+                    axis=1),
         EXACT,
     ),
+    "Resize nearest of one value": (
+        lambda: ([node("GlobalAveragePool", "image", out="mean"),
+                  node("Resize", "mean", "", "s", mode="nearest", coordinate_transformation_mode="asymmetric",
+                       nearest_mode="floor")], {"s": np.array([1, 1, 8, 12], np.float32)}),
+        ROUNDED,
+    ),
+    "Resize linear 8": (lambda: resized("linear", 8, "half_pixel"), ROUNDED),
     "Pad constant": (
         lambda: one("Pad", "p", "v", constants={"p": ints(0, 1, 2, 0, 0, 0, 1, 3), "v": np.float32(0.5)}),
         EXACT,
@@ -214,9 +268,11 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Nodes, Constants]], str]] = {
     "auto_pad": (lambda: conv("Conv", (4, 3, 3, 3), 4, auto_pad="SAME_UPPER"), "auto_pad"),
     "dilated pool": (lambda: one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]), "no dilation"),
     "ceil_mode": (lambda: one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), "without rounding"),
-    "negative step": (
-        lambda: one("Slice", "b", "e", "a", "s", constants={"b": ints(-1), "e": ints(-9), "a": ints(3), "s": ints(-1)}),
-        "positive",
+    "six axes": (lambda: one("Reshape", "s", constants={"s": ints(3, 2, 8, 2, 4, 2)}), "at most 5 axes .* longer"),
+    "Softmax over six axes": (
+        lambda: ([node("Reshape", "image", "s", out="cells"), node("Softmax", "cells")],
+                 {"s": ints(1, 3, 2, 8, 4, 4)}),
+        "at most 5 axes in MIL",
     ),
     "crop by Pad": (lambda: one("Pad", "p", constants={"p": ints(0, 0, -1, 0, 0, 0, 0, 0)}), "amounts >= 0"),
     "scaled Gemm": (
