@@ -74,6 +74,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last saved state in --out.")] = False,
     phase: Annotated[str, typer.Option("--phase", help="both, fp32 or qat.")] = "both",
     init: Annotated[Path | None, typer.Option("--init", help="fp32 checkpoint that the phase starts from.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Network and size (edge-unet models) in place of the recipe's [model]."),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", help="Checkpoint of any network to learn from too (recipe: [distill]).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Override the fp32 epochs.")] = None,
     qat_epochs: Annotated[int | None, typer.Option("--qat-epochs", min=1, help="Override the QAT epochs.")] = None,
     as_json: Json = False,
@@ -81,8 +88,11 @@ def train(
     """Train FP32, then with quantization in the loop. Runs under torchrun too."""
     from edge_unet.pipeline.train import Overrides, run_training
 
-    overrides = Overrides(data=data, epochs=epochs, qat_epochs=qat_epochs)
-    _emit(run_training(recipe, out, overrides, phase=phase, init=init, resume=resume, say=_say(as_json)), as_json)
+    overrides = Overrides(data=data, epochs=epochs, qat_epochs=qat_epochs, model=model)
+    results = run_training(
+        recipe, out, overrides, phase=phase, init=init, teacher=teacher, resume=resume, say=_say(as_json)
+    )
+    _emit(results, as_json)
 
 
 @app.command()

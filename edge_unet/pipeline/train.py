@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.recipe import Recipe, load_recipe
+from edge_unet.core.registry import lookup
 
 Say = Callable[[str], None]
 PHASES = ("both", "fp32", "qat")
@@ -21,10 +22,19 @@ class Overrides:
     data: Path | None = None
     epochs: int | None = None
     qat_epochs: int | None = None
+    model: str | None = None
+    """A name of `edge-unet models`, which replaces the recipe's [model]."""
 
 
 def apply(recipe: Recipe, overrides: Overrides) -> Recipe:
-    """The recipe with a user's folder and epochs. A number of epochs replaces the recipe's stages of sizes."""
+    """The recipe with a user's network, folder and epochs. A number of epochs replaces the recipe's stages of sizes.
+
+    Raises UsageError for a network that no preset names, and where there is no such folder.
+    """
+    if overrides.model is not None:
+        from edge_unet.models import PRESETS
+
+        recipe = recipe.model_copy(update={"model": lookup(PRESETS, overrides.model, "model preset")})
     if overrides.data is not None:
         if not overrides.data.is_dir():
             raise UsageError(f"{overrides.data}: no such folder; expected one with images/ and masks/")
@@ -46,44 +56,58 @@ def run_training(
     *,
     phase: str = "both",
     init: Path | None = None,
+    teacher: Path | None = None,
     resume: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
     """Train one phase or both; returns the checkpoints and what they scored.
 
-    Raises UsageError for a wrong phase, a network that cannot be built or a QAT phase without a float checkpoint,
-    DataError for bad data.
+    Raises UsageError for a wrong phase, a network that cannot be built, a loss that does not fit it, a teacher that
+    does not fit, or a QAT phase without a float checkpoint; DataError for bad data.
     """
-    if phase not in PHASES:
-        raise UsageError(f"unknown phase {phase!r}; expected one of {', '.join(PHASES)}")
-    if init is not None and phase == "both":
-        raise UsageError(f"{init}: --init starts one phase; add --phase qat to quantize it, or --phase fp32 to go on")
+    _check_phase(phase, init)
     require("torch", "train")
     import torch
 
     from edge_unet.data.open import open_data
     from edge_unet.models import build
-    from edge_unet.training import Phase, TrainResult, train, train_both
+    from edge_unet.training import Phase, TrainResult, check_loss, train, train_both
 
     recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
     with torch.device("meta"):
-        build(recipe)  # a network that cannot be built is told before data is read or a folder is made
+        # A network that cannot be built is told before data is read or a folder is made.
+        for line in check_loss(recipe, build(recipe)):
+            say(line)
     train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
     results: dict[str, TrainResult] = {}
     if phase == "both":
-        fp32, qat = train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume)
+        fp32, qat = train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume, teacher=teacher)
         results = {"fp32": fp32, "qat": qat}
     else:
         kind: Phase = "qat" if phase == "qat" else "fp32"
-        first = init or (out / "fp32.safetensors" if kind == "qat" else None)
         results[kind] = train(
-            recipe, out, train_data=train_data, val_data=val_data, resume=resume, phase=kind, init=first
+            recipe,
+            out,
+            train_data=train_data,
+            val_data=val_data,
+            resume=resume,
+            phase=kind,
+            init=init or (out / "fp32.safetensors" if kind == "qat" else None),
+            teacher=teacher,
         )
     for name, result in results.items():
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")
     return {name: {"checkpoint": str(r.checkpoint), "metrics": dict(r.metrics)} for name, r in results.items()}
+
+
+def _check_phase(phase: str, init: Path | None) -> None:
+    """Raise UsageError for a phase that is none, or a first checkpoint without one."""
+    if phase not in PHASES:
+        raise UsageError(f"unknown phase {phase!r}; expected one of {', '.join(PHASES)}")
+    if init is not None and phase == "both":
+        raise UsageError(f"{init}: --init starts one phase; add --phase qat to quantize it, or --phase fp32 to go on")
 
 
 def fine_tune(checkpoint: Path, data: Path, out: Path, *, epochs: int, say: Say = print) -> Path:

@@ -43,9 +43,7 @@ else:
     train_both(recipe, Path(sys.argv[2]), **data)
 """
 
-NEUTRAL = AugmentSpec.model_validate(
-    {name: 0.0 for name in AugmentSpec.model_fields} | {"scale": (1.0, 1.0), "patch": 1.0}
-)
+NEUTRAL = AugmentSpec.model_validate(dict.fromkeys(AugmentSpec.model_fields, 0.0) | {"scale": (1.0, 1.0), "patch": 1.0})
 
 
 def free_port() -> int:

@@ -48,22 +48,27 @@ def scale_weights(height: int, width: int) -> tuple[float, ...]:
 
 def _similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Luminance term and contrast-structure term, each (N, C, H - 10, W - 10)."""
-    rows, columns = (_windows(length, a.device) for length in a.shape[2:])
-    moments = torch.stack([a, b, a * a, b * b, a * b])  # (5, N, C, H, W)
-    # Two banded matrix products: on a CPU nine times as fast as the convolutions they are.
-    mean_a, mean_b, aa, bb, ab = (rows @ moments @ columns.T).unbind()  # (N, C, H - 10, W - 10) each
+    mean_a, aa, ab = _local_means(a, a * a, a * b)
+    mean_b, bb = _local_means(b, b * b)  # apart, because nothing flows back through the truth
     variance_a, variance_b = (aa - mean_a**2).clamp_min(0), (bb - mean_b**2).clamp_min(0)
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     contrast = (2 * (ab - mean_a * mean_b) + _C2) / (variance_a + variance_b + _C2)
     return luminance, contrast
 
 
-@lru_cache(maxsize=32)
-def _windows(length: int, device: torch.device) -> Tensor:
-    """(length - 10, length): row i holds the Gaussian window over pixels i .. i + 10."""
+def _local_means(*maps: Tensor) -> tuple[Tensor, ...]:
+    """Each (N, C, H, W) -> (N, C, H - 10, W - 10), the mean under a Gaussian window wherever it fits."""
+    stacked = torch.cat(maps, dim=1)  # (N, len(maps) * C, H, W)
+    # A CPU computes depthwise convolutions four times as fast in this format.
+    stacked = stacked.contiguous(memory_format=torch.channels_last)
+    channels, taps = stacked.shape[1], _taps(stacked.device)
+    for size in ((1, WINDOW), (WINDOW, 1)):
+        stacked = functional.conv2d(stacked, taps.view(1, 1, *size).repeat(channels, 1, 1, 1), groups=channels)
+    return stacked.chunk(len(maps), dim=1)
+
+
+@lru_cache(maxsize=8)
+def _taps(device: torch.device) -> Tensor:
+    """(11,) Gaussian weights that sum to 1."""
     taps = torch.tensor([math.exp(-0.5 * ((k - WINDOW // 2) / SIGMA) ** 2) for k in range(WINDOW)])
-    taps = taps / taps.sum()
-    matrix = torch.zeros(length - WINDOW + 1, length)
-    for offset in range(WINDOW):
-        matrix.diagonal(offset).fill_(float(taps[offset]))
-    return matrix.to(device)
+    return (taps / taps.sum()).to(device)
