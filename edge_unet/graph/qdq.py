@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge_unet.core.errors import GraphError
+
 OPSET = 21
 
 
@@ -47,7 +49,10 @@ def _dequantize_shape(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: in
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The ONNX translation of both operators, for torch.onnx.export(custom_translation_table=...)."""
+    """The ONNX translation of both operators, for torch.onnx.export(custom_translation_table=...).
+
+    Softplus is one op too: torch's translation adds a Where that returns x above 20, which is the same number.
+    """
     from onnxscript.values import Opset
 
     op = Opset("", OPSET)
@@ -58,7 +63,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def dequantize_weight_to_onnx(codes: Any, scale: Any, zero_point: Any, axis: int) -> Any:
         return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
 
+    def softplus_to_onnx(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+        if beta != 1.0:
+            raise GraphError(f"softplus with beta={beta} has no ONNX op; expected 1")
+        return op.Softplus(x)
+
     return {
+        torch.ops.aten.softplus.default: softplus_to_onnx,
         torch.ops.edge.qdq.default: qdq_to_onnx,
         torch.ops.edge.dequantize_weight.default: dequantize_weight_to_onnx,
     }

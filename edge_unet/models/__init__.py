@@ -14,6 +14,7 @@ from edge_unet.models import (
     mobile_unet,
     mobile_unet_v2,
     mobile_unetpp,
+    mobile_vm_unet_v2,
     resunet,
     transunet,
     unet,
@@ -21,6 +22,7 @@ from edge_unet.models import (
     unet_v2,
     unetpp,
     unext,
+    vm_unet_v2,
 )
 from edge_unet.models.islands import trace
 from edge_unet.models.levels import cut_to_level, level_names, outputs_of
@@ -41,6 +43,8 @@ MODELS: Mapping[str, Builder] = registry(
         ("unet3p", unet3p.UNet3Plus),
         ("unext", unext.UNeXt),
         ("mobile_unetpp", mobile_unetpp.MobileUNetPlusPlus),
+        ("vm_unet_v2", vm_unet_v2.VMUNetV2),
+        ("mobile_vm_unet_v2", mobile_vm_unet_v2.MobileVMUNetV2),
     )
 )
 
@@ -57,6 +61,8 @@ PRESETS: Mapping[str, ModelSpec] = registry(
         *unet3p.PRESETS,
         *unext.PRESETS,
         *mobile_unetpp.PRESETS,
+        *vm_unet_v2.PRESETS,
+        *mobile_vm_unet_v2.PRESETS,
     )
 )
 """Name -> network and size; the name is the registry's and what sets the size."""

@@ -60,7 +60,8 @@ def linear_recurrence(decay: Tensor, drive: Tensor, chunk: int, within: Recurren
     if chunk == length:
         return within(decay, drive, 0)[1]
     factors, states = within(decay.reshape(-1, chunk, width), drive.reshape(-1, chunk, width), 1)  # (G, T, M)
-    ends = by_doubling(*(v.narrow(1, chunk - 1, 1).reshape(-1, width) for v in (factors, states)), 0)[1]  # (G, M)
+    to_end, end = (v.narrow(1, chunk - 1, 1).reshape(-1, width) for v in (factors, states))  # (G, M)
+    ends = by_doubling(to_end, end, 0)[1]
     carried = torch.cat((torch.zeros_like(ends[:1]), ends[:-1]), 0).unsqueeze(1)  # (G, 1, M): the state before a chunk
     return (states + factors * carried).reshape(length, width)
 
