@@ -133,7 +133,8 @@ def exported(net: fx.GraphModule, spec: ModelSpec, folder: Path, size: int = SIZ
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        pairs = [(session.run(None, {"image": f.numpy()})[0], single(f).numpy()) for f in pictures(size=size).split(1)]
+        frames = [frame[None] for frame in pictures(size=size)]  # (1, 3, size, size) each
+        pairs = [(session.run(None, {"image": f.numpy()})[0], single(f).numpy()) for f in frames]
     return Exported(load_graph(path), np.stack([np.abs(ours - theirs) * 16 for ours, theirs in pairs]))
 
 

@@ -65,23 +65,21 @@ def test_a_block_is_that_of_torch() -> None:
     ours = VitBlock(32, 4, 2)
     theirs = nn.TransformerEncoderLayer(32, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
     copied = {
-        "self_attn.in_proj_weight": [ours.query.weight, ours.key.weight, ours.value.weight],
-        "self_attn.in_proj_bias": [ours.query.bias, ours.key.bias, ours.value.bias],
-        "self_attn.out_proj.weight": [ours.project.weight],
-        "self_attn.out_proj.bias": [ours.project.bias],
-        "linear1.weight": [ours.feed[1].weight],
-        "linear1.bias": [ours.feed[1].bias],
-        "linear2.weight": [ours.feed[3].weight],
-        "linear2.bias": [ours.feed[3].bias],
+        "self_attn.in_proj_": ("query", "key", "value"),
+        "self_attn.out_proj.": ("project",),
+        "linear1.": ("feed.1",),
+        "linear2.": ("feed.3",),
     }
     with torch.no_grad():
         for weight in ours.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        for name, parts in copied.items():
-            theirs.get_parameter(name).copy_(torch.cat([part.flatten(1) if part.dim() > 1 else part for part in parts]))
-        for number, norm in enumerate((ours.norm, ours.feed[0]), 1):
-            theirs.get_parameter(f"norm{number}.weight").copy_(norm.weight)
-            theirs.get_parameter(f"norm{number}.bias").copy_(norm.bias)
+        for name, layers in copied.items():
+            weights = [ours.get_parameter(f"{layer}.weight").flatten(1) for layer in layers]
+            theirs.get_parameter(f"{name}weight").copy_(torch.cat(weights))
+            theirs.get_parameter(f"{name}bias").copy_(torch.cat([ours.get_parameter(f"{n}.bias") for n in layers]))
+        for name, norm in (("norm1", "norm"), ("norm2", "feed.0")):
+            for part in ("weight", "bias"):
+                theirs.get_parameter(f"{name}.{part}").copy_(ours.get_parameter(f"{norm}.{part}"))
         x = torch.randn(2, 32, 3, 5)
         expected = theirs(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(2, 32, 3, 5)
         torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5)
