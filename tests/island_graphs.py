@@ -240,7 +240,7 @@ def rearranged(g: GraphWriter, x: str) -> str:
     first = i("Split", joined, i.const([1, 3]), more=(f"{ISLAND}.rest",), axis=0)
     joined = i("Concat", f"{ISLAND}.rest", first, axis=0)
     gram = i("MatMul", i("Transpose", joined, perm=[0, 2, 1]), joined)  # (4, C, C)
-    scaled = i("MatMul", joined, i("Mul", gram, i.const(1 / 256)))  # (4, L, C)
+    scaled = i("MatMul", joined, i("Mul", gram, i.const(1 / 300)))  # (4, L, C)
     shape = i.const([1, 2, 2, side // 2, side // 2, CHANNELS])
     rows = i("Transpose", i("Reshape", scaled, shape), perm=[0, 5, 3, 1, 4, 2])
     return i("Reshape", rows, i.const([1, CHANNELS, side, side]), last=True)

@@ -14,6 +14,7 @@ from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.files import bytes_of, sha256_of
 from edge_unet.core.spec import Precision, TensorSpec
+from edge_unet.targets.islands import Islands
 from edge_unet.targets.openvino.ir import IrGraph
 from edge_unet.targets.openvino.model_info import write_model_info
 from edge_unet.targets.openvino.ops import lower_node
@@ -24,9 +25,10 @@ BIN = "model.bin"
 PRECISIONS = (Precision.INT8, Precision.FP32)
 NOTES = (
     "FakeQuantize ranges -128 s .. 127 s: 256 levels of the canonical int8 grid",
-    "the final linear Resize is computed in float between its Q/DQ, as matrix products where it has few channels",
+    "a linear Resize is computed in float between its Q/DQ, as matrix products where it has few channels",
     "a PReLU of slope 1 behind a conv's quantizer keeps its rounding where an elementwise op follows",
 )
+TWIN_NOTES = ("the canonical graph without its Q/DQ",)
 
 
 def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
@@ -55,7 +57,7 @@ def lower(canonical: Path, precision: Precision, *, into: Path) -> Artifact:
         path=FOLDER, sha256=sha256_of(folder), bytes=bytes_of(folder), target="cpu", precision=precision,
         inputs=(spec,), outputs=outputs, toolchain={"openvino": ov.__version__},
         parent_sha256=sha256_of(canonical),
-        notes=NOTES if precision is Precision.INT8 else ("the canonical graph without its Q/DQ",),
+        notes=(*NOTES, *Islands(graph.islands).notes()) if precision is Precision.INT8 else TWIN_NOTES,
     )  # fmt: skip
 
 

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_unet.canonical import METADATA_KEY, parse_metadata
+from edge_unet.canonical.graph import island_of
 from edge_unet.core.artifact import Artifact, Grid, ReadBack
 from edge_unet.core.errors import ArtifactError, require
 from edge_unet.core.spec import Precision
 from edge_unet.targets.grids import same_grid
+from edge_unet.targets.islands import Islands
 from edge_unet.targets.openvino.lower import BIN, XML
 
-MOVES = frozenset({"Concat", "MaxPool", "Interpolate", "Reshape", "Transpose", "Slice", "Pad"})
+MOVES = frozenset({"Concat", "MaxPool", "Interpolate", "Reshape", "Transpose", "Slice", "Pad", "ReduceMax"})
 """Operator types that may stand under a canonical name in place of a FakeQuantize: they keep their inputs' grid."""
 
 
@@ -33,6 +36,11 @@ def read_model(folder: Path, artifact: Artifact) -> Any:
         raise ArtifactError(f"{path / XML}: damaged or truncated IR ({reason}); lower the model again") from error
 
 
+def islands_in(model: Any) -> Islands:
+    """The float islands that a saved model declares."""
+    return Islands(parse_metadata(model.get_rt_info([METADATA_KEY]).value).islands)
+
+
 def read_back(folder: Path, artifact: Artifact) -> ReadBack:
     """Scales from FakeQuantize ranges and weight multipliers, integers from the i8 constants.
 
@@ -45,12 +53,15 @@ def read_back(folder: Path, artifact: Artifact) -> ReadBack:
         return ReadBack(activations={}, weights={}, absent={})
     activations: dict[str, Grid] = {}
     weights: dict[str, tuple[NDArray[np.int8], Grid]] = {}
-    for node in read_model(folder, artifact).get_ordered_ops():
+    model = read_model(folder, artifact)
+    islands = islands_in(model).reasons
+    for node in model.get_ordered_ops():
         kind, name = node.get_type_name(), node.get_friendly_name()
         if kind == "FakeQuantize":
             activations[name] = _grid(node)
-        elif kind in MOVES and (grid := _moved(node, activations)) is not None:
-            activations[name] = grid
+        elif kind in MOVES and island_of(name, islands) is None:  # inside a float island no tensor is quantized
+            if (grid := _moved(node, activations)) is not None:
+                activations[name] = grid
         elif kind == "Constant" and node.get_element_type().get_type_name() == "i8":
             weights[name] = _weight(node)
     return ReadBack(activations=activations, weights=weights, absent={})

@@ -15,7 +15,7 @@ from edge_unet.core.errors import ArtifactError, UsageError, require
 from edge_unet.core.spec import Precision, Tensors
 from edge_unet.targets.feeds import check_feeds, check_forced
 from edge_unet.targets.openvino.census import executed_layers
-from edge_unet.targets.openvino.read_back import read_back, read_model
+from edge_unet.targets.openvino.read_back import islands_in, read_back, read_model
 
 
 class OpenVinoSession:
@@ -66,7 +66,9 @@ class OpenVinoSession:
 
     def census(self) -> Census:
         """Layers of the graph that the plugin executes."""
-        return Census(layers=executed_layers(self._compiled), source="runtime model")
+        model = read_model(self._folder, self._artifact)
+        written = {node.get_friendly_name(): node.get_type_name() for node in model.get_ordered_ops()}
+        return Census(layers=executed_layers(self._compiled, written, islands_in(model)), source="runtime model")
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """int8 codes (canonical grid, NCHW) of every quantized tensor, from a copy with one output for each.

@@ -63,6 +63,26 @@ CASES: list[tuple[str, list[NDArray[Any] | None], dict[str, Any], tuple[int, ...
     ("Sub", [floats(1, 2, 1, 1)], {}, (1, 2, 4, 5)),
     ("Mul", [floats(1, 2, 1, 1)], {}, (1, 2, 4, 5)),
     ("Div", [np.float32(3)], {}, (1, 2, 4, 5)),
+    ("Gelu", [], {}, (1, 2, 40, 50)),
+    ("Gelu", [], {"approximate": "tanh"}, (1, 2, 4, 5)),
+    ("Erf", [], {}, (1, 2, 4, 5)),
+    ("Exp", [], {}, (1, 2, 4, 5)),
+    ("Log", [], {}, (1, 2, 4, 5)),  # of negative numbers NaN on both sides
+    ("Sqrt", [], {}, (1, 2, 4, 5)),
+    ("Neg", [], {}, (1, 2, 4, 5)),
+    ("Softplus", [], {}, (1, 2, 40, 50)),
+    ("GlobalMaxPool", [], {}, (1, 3, 5, 6)),
+    ("ReduceMax", [ints(1)], {}, (1, 3, 5, 6)),
+    ("ReduceMax", [ints(2, 3)], {"keepdims": 0}, (1, 3, 5, 6)),
+    ("ReduceSum", [ints(4)], {"keepdims": 0}, (1, 2, 3, 4, 5)),
+    ("ReduceSum", [], {"keepdims": 1}, (1, 3, 5, 6)),
+    ("Slice", [ints(-1), ints(-(2**63)), ints(2), ints(-1)], {}, (1, 2, 8, 4)),
+    ("Slice", [ints(0, 1), ints(2**63 - 1, 3), ints(2, 3), ints(2, 1)], {}, (1, 2, 8, 4)),
+    ("Gather", [ints(2, 0)], {"axis": 1}, (1, 3, 5)),
+    ("Gather", [np.array(1, np.int64)], {"axis": 2}, (1, 3, 5, 2)),
+    ("Expand", [ints(2, 3, 4, 1)], {}, (1, 3, 1, 5)),
+    ("LayerNormalization", [floats(4, 5), floats(4, 5)], {"axis": 2, "epsilon": 1e-3}, (1, 3, 4, 5)),
+    ("LayerNormalization", [floats(6)], {"axis": -1}, (1, 3, 2, 4, 6)),
 ]
 
 
@@ -107,10 +127,11 @@ def test_one_op(op: str, rest: list[NDArray[Any] | None], attributes: dict[str, 
         ("linear", "pytorch_half_pixel", 1),
     ],
 )
-def test_resize(mode: str, place: str, channels: int) -> None:
+@pytest.mark.parametrize("factors", [(2, 2), (4, 4), (8, 32), (3, 1)])
+def test_resize(mode: str, place: str, channels: int, factors: tuple[int, int]) -> None:
     attributes = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": "floor"}
-    scales = np.array([1, 1, 2, 2], np.float32)
-    for height, width in ((4, 6), (17, 5), (32, 48)):
+    scales = np.array([1, 1, *factors], np.float32)
+    for height, width in ((4, 6), (17, 5), (1, 1)):
         model = one_node("Resize", [None, scales], attributes, (1, channels, height, width))
         x = floats(1, channels, height, width)
         expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
@@ -118,8 +139,18 @@ def test_resize(mode: str, place: str, channels: int) -> None:
         np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
+def test_split_gives_one_slice_per_output() -> None:
+    model = one_node("Split", [ints(1, 3, 2)], {"axis": -1}, (1, 2, 6))
+    model.graph.node[0].output.extend(["z", "w"])
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("z", "w"))
+    x = floats(1, 2, 6)
+    result = ov.Core().compile_model(lowered(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)
+    for place, part in enumerate(np.split(x, [1, 4], axis=2)):
+        assert np.array_equal(result[place], part)
+
+
 def test_every_op_of_the_table_is_tested() -> None:
-    elsewhere = {"QuantizeLinear", "DequantizeLinear", "Resize", "Sqrt"}
+    elsewhere = {"QuantizeLinear", "DequantizeLinear", "Resize", "Split"}
     assert set(OPS) == {case[0] for case in CASES} | elsewhere
 
 

@@ -18,7 +18,7 @@ from edge_unet.core.spec import Precision, feed_from_pixels, mask_from_logits
 from edge_unet.targets.onnxruntime.reference import open_reference
 from edge_unet.targets.openvino import TARGET
 from edge_unet.targets.openvino.lower import lower
-from edge_unet.targets.openvino.ops import doubling
+from edge_unet.targets.openvino.ops_resize import growing
 from edge_unet.targets.openvino.read_back import read_back
 from edge_unet.targets.openvino.runtime import has_bf16, open_openvino
 
@@ -170,9 +170,10 @@ def test_other_ops_lower_too(other_ops: Path, tmp_path: Path) -> None:
     assert {layer.precision for layer in convs} == {"int8"}
 
 
-def test_doubling_is_half_pixel_linear_interpolation() -> None:
+def test_growing_is_half_pixel_linear_interpolation() -> None:
     line = np.array([0, 4, 8, 0], np.float32)
-    assert np.array_equal(doubling(4) @ line, np.array([0, 1, 3, 5, 7, 6, 2, 0], np.float32))
+    assert np.array_equal(growing(4, 2) @ line, np.array([0, 1, 3, 5, 7, 6, 2, 0], np.float32))
+    assert np.array_equal(growing(2, 4) @ line[1:3], np.array([4, 4, 4.5, 5.5, 6.5, 7.5, 8, 8], np.float32))
 
 
 @pytest.mark.parametrize("precision", TARGET.precisions)

@@ -1,0 +1,80 @@
+"""Convolutions and pools as OpenVINO operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_unet.canonical import Node
+from edge_unet.core.errors import GraphError
+from edge_unet.targets.openvino.ir import MARK, IrGraph
+
+
+def _spatial(node: Node) -> tuple[list[int], list[int], list[int], list[int]]:
+    """(strides, pads before, pads after, dilations) of a conv."""
+    if node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        raise GraphError(f"node {node.name!r} ({node.op}): auto_pad is not supported; export with explicit pads")
+    pads = node.ints("pads", (0, 0, 0, 0))
+    return list(node.ints("strides", (1, 1))), list(pads[:2]), list(pads[2:]), list(node.ints("dilations", (1, 1)))
+
+
+def _biased(node: Node, made: Any, ir: IrGraph) -> None:
+    """Name the conv as its node and add its bias, if any."""
+    ir.put(node, made)
+    if len(node.inputs) > 2:
+        bias = ir.graph.constant(node.inputs[2], node).reshape(1, -1, 1, 1)  # (1, C, 1, 1)
+        biased = ir.ops.add(made, ir.name(ir.ops.constant(bias), node.inputs[2]))
+        ir.put(node, biased, f"{node.name}{MARK}biased")
+
+
+def Conv(node: Node, ir: IrGraph) -> None:  # noqa: N802
+    """2-D convolution; grouped where group > 1."""
+    strides, before, after, dilations = _spatial(node)
+    groups = int(node.attributes.get("group", 1))
+    cout, cin, *kernel = _weight_shape(node, ir)
+    shape = (cout, cin, *kernel) if groups == 1 else (groups, cout // groups, cin, *kernel)
+    weight = ir.weight(node.inputs[1], node, shape)
+    make = ir.ops.convolution if groups == 1 else ir.ops.group_convolution
+    _biased(node, make(ir.value(node.inputs[0], node), weight, strides, before, after, dilations), ir)
+
+
+def ConvTranspose(node: Node, ir: IrGraph) -> None:  # noqa: N802
+    """2-D transposed convolution without groups (weights IOHW in both formats)."""
+    if int(node.attributes.get("group", 1)) != 1 or any(node.ints("output_padding", (0, 0))):
+        raise GraphError(f"node {node.name!r} (ConvTranspose): expected group 1 and no output_padding")
+    strides, before, after, dilations = _spatial(node)
+    weight = ir.weight(node.inputs[1], node, _weight_shape(node, ir))
+    made = ir.ops.convolution_backprop_data(
+        ir.value(node.inputs[0], node), weight, strides, pads_begin=before, pads_end=after, dilations=dilations
+    )
+    _biased(node, made, ir)
+
+
+def _weight_shape(node: Node, ir: IrGraph) -> tuple[int, ...]:
+    """Shape of a conv's weight, which must be 2-D and constant."""
+    name = node.inputs[1]
+    weight = ir.graph.weights.get(name)
+    shape = weight.values.shape if weight is not None else ir.graph.constant(name, node).shape
+    if len(shape) != 4:
+        raise GraphError(f"node {node.name!r} ({node.op}): expected a 2-D kernel, received weight shape {shape}")
+    return tuple(int(size) for size in shape)
+
+
+def MaxPool(node: Node, ir: IrGraph) -> None:  # noqa: N802
+    """2-D max pooling without dilation."""
+    strides, before, after, dilations = _spatial(node)
+    if dilations != [1, 1]:
+        raise GraphError(f"node {node.name!r} (MaxPool): expected dilations 1, received {dilations}")
+    x, kernel = ir.value(node.inputs[0], node), list(node.ints("kernel_shape", ()))
+    ir.put(node, ir.first_ops.max_pool(x, strides, before, after, kernel, _rounding(node)))
+
+
+def AveragePool(node: Node, ir: IrGraph) -> None:  # noqa: N802
+    """2-D average pooling."""
+    strides, before, after, _ = _spatial(node)
+    kernel, rounding = list(node.ints("kernel_shape", ())), _rounding(node)
+    exclude = not int(node.attributes.get("count_include_pad", 0))
+    ir.put(node, ir.ops.avg_pool(ir.value(node.inputs[0], node), strides, before, after, kernel, exclude, rounding))
+
+
+def _rounding(node: Node) -> str:
+    return "ceil" if int(node.attributes.get("ceil_mode", 0)) else "floor"
