@@ -13,28 +13,24 @@ import numpy as np
 from edge_unet.canonical import Node
 from edge_unet.core.artifact import Grid
 from edge_unet.core.errors import GraphError
-from edge_unet.targets.tflite.build import SCRATCH, Build, Destination, Value, clip_bounds
+from edge_unet.targets.tflite.build import SCRATCH, Build, Value, clip_bounds
 from edge_unet.targets.tflite.layout import last
 
 PROBABILITY = Grid(np.float32(1 / 256), -128)  # type: ignore[arg-type]
-"""The one grid on which int8 LOGISTIC and SOFTMAX may write."""
-
-SIGNED = Grid(np.float32(1 / 128), 0)  # type: ignore[arg-type]
-"""The one grid on which int8 TANH may write."""
+"""The one grid on which int8 SOFTMAX may write."""
 
 MAX_SOFTMAX_RANK = 4
 
 
 def sigmoid(b: Build, node: Node) -> None:
-    """Sigmoid -> LOGISTIC, then QUANTIZE to the portable grid."""
-    x = b.value(node.inputs[0], node)
-    _on_own_grid(b, node, x, PROBABILITY, lambda result: b.writer.op("LOGISTIC", [x.index], [result.index]))
+    """Sigmoid -> LOGISTIC in float32: its int8 kernel writes steps of 1/256 only, and rounding these once more to the
+    portable grid moves a quarter of all codes."""
+    in_float(b, node, lambda x, y: b.writer.op("LOGISTIC", [x.index], [y.index]))
 
 
 def tanh(b: Build, node: Node) -> None:
-    """Tanh -> TANH, then QUANTIZE to the portable grid."""
-    x = b.value(node.inputs[0], node)
-    _on_own_grid(b, node, x, SIGNED, lambda result: b.writer.op("TANH", [x.index], [result.index]))
+    """Tanh -> TANH in float32, for the same reason: its int8 kernel writes steps of 1/128 only."""
+    in_float(b, node, lambda x, y: b.writer.op("TANH", [x.index], [y.index]))
 
 
 def softmax(b: Build, node: Node) -> None:
@@ -44,17 +40,18 @@ def softmax(b: Build, node: Node) -> None:
     x = x if x.order[-1] == axis else b.lay(x, last(x.order, axis))
     options = ("SoftmaxOptions", {"beta": 1.0})
 
-    def write(result: Value) -> None:
-        if len(x.shape) <= MAX_SOFTMAX_RANK:
-            b.writer.op("SOFTMAX", [x.index], [result.index], options)
-            return
+    destination = b.destination(node)
+    result, requantize = b.result_on(destination, None if x.grid is None else PROBABILITY, x.order)
+    if len(x.shape) <= MAX_SOFTMAX_RANK:
+        b.writer.op("SOFTMAX", [x.index], [result.index], options)
+    else:
         flat = (int(np.prod(x.shape[:-1])), x.shape[-1])
         rows, soft = (b.scratch(node.name, name, flat, v.grid, (0, 1)) for name, v in (("rows", x), ("soft", result)))
         b.reshape(x, rows)
         b.writer.op("SOFTMAX", [rows.index], [soft.index], options)
         b.reshape(soft, result)
-
-    _on_own_grid(b, node, x, PROBABILITY, write)
+    if requantize:
+        b.quantize(result, destination)
 
 
 def hard_sigmoid(b: Build, node: Node) -> None:
@@ -100,13 +97,20 @@ def gelu(b: Build, node: Node) -> None:
 
 
 def clip(b: Build, node: Node) -> None:
-    """Clip and Relu that no op in front could take in -> RELU, RELU6, or MAXIMUM and MINIMUM."""
+    """Clip and Relu that no op in front could take in -> RELU or RELU6 in float; in int8 the activation of an ADD of
+    zero, which stays inside XNNPACK; other bounds -> MAXIMUM and MINIMUM."""
     x = b.value(node.inputs[0], node)
     destination = b.destination(node)
     low, high = clip_bounds(b.graph, node)
     if low == 0 and high in (6.0, float("inf")):
+        activation = "RELU6" if high == 6 else "RELU"
         result = b.create(destination, x.order)
-        b.writer.op("RELU6" if high == 6 else "RELU", [x.index], [result.index])
+        if x.grid is None:
+            b.writer.op(activation, [x.index], [result.index])
+            return
+        zero = b.code(f"{node.name}{SCRATCH}zero", x.grid.zero_point, x.grid)
+        fields = {"fusedActivationFunction": b.writer.choice("ActivationFunctionType", activation)}
+        b.writer.op("ADD", [x.index, zero], [result.index], ("AddOptions", fields))
         return
     bounds = [(code, bound) for code, bound in (("MAXIMUM", low), ("MINIMUM", high)) if np.isfinite(bound)]
     value = x
@@ -160,13 +164,13 @@ def softplus(b: Build, node: Node) -> None:
 
 
 def in_float(b: Build, node: Node, write: Callable[[Value, Value], None]) -> None:
-    """Write an op of one tensor that has no int8 kernel: float32 between a DEQUANTIZE and a QUANTIZE."""
+    """Write an op of one tensor in float32, in an int8 graph between a DEQUANTIZE and a QUANTIZE."""
     x = b.real(b.value(node.inputs[0], node), node.name)
     destination = b.destination(node)
     result, quantize = b.result_on(destination, None, x.order)
     write(x, result)
     if quantize:
-        b.notes.append(f"{node.name}: {node.op} computed in float32: LiteRT has no int8 kernel for it")
+        b.notes.append(f"{node.name}: {node.op} computed in float32: no int8 kernel gives the reference's codes")
         b.quantize(result, destination)
 
 
@@ -178,15 +182,6 @@ def _relu6_of_3_more(b: Build, node: Node, x: Value) -> Value:
     three = b.scalar(f"{node.name}{SCRATCH}three", 3.0, x.grid)
     b.writer.op("ADD", [x.index, three], [inner.index], ("AddOptions", {"fusedActivationFunction": relu6}))
     return inner
-
-
-def _on_own_grid(b: Build, node: Node, x: Value, grid: Grid, write: Callable[[Value], None]) -> None:
-    """Write an op whose int8 kernel knows only one output grid, then QUANTIZE to the canonical one."""
-    destination: Destination = b.destination(node)
-    result, requantize = b.result_on(destination, None if x.grid is None else grid, x.order)
-    write(result)
-    if requantize:
-        b.quantize(result, destination)
 
 
 def _bound(b: Build, name: str, bound: float, grid: Grid | None) -> int:

@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
     "add": (lambda: _binary("Add", 1 / 32), 3),
     "sub": (lambda: _binary("Sub", 1 / 32), 3),
     "gate": (_gate, 3),
-    "sigmoid": (lambda: _unary("Sigmoid", scale=1 / 127), 2),
+    "sigmoid": (lambda: _unary("Sigmoid", scale=1 / 127), 0),
     "hard sigmoid": (lambda: _unary("HardSigmoid", scale=1 / 127, alpha=1 / 6, beta=0.5), 2),
     "relu": (lambda: _unary("Relu"), 0),
     "clip": (
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
     "gelu": (lambda: _unary("Gelu"), 0),
     "gelu, tanh": (lambda: _unary("Gelu", approximate="tanh"), 0),
     "hard swish": (lambda: _unary("HardSwish"), 1),
-    "tanh": (lambda: _unary("Tanh", scale=1 / 127), 2),
+    "tanh": (lambda: _unary("Tanh", scale=1 / 127), 0),
     "max over channels": (lambda: _with_constants("ReduceMax", {"a": np.array([1])}, 1 / 64, keepdims=1), 0),
     "max over rows, axis dropped": (lambda: _with_constants("ReduceMax", {"a": np.array([2])}, 1 / 64, keepdims=0), 0),
     "mean over channels": (lambda: _with_constants("ReduceMean", {"a": np.array([1])}, 1 / 100, keepdims=1), 1),
