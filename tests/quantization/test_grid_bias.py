@@ -165,6 +165,24 @@ def test_the_calls_of_a_convolution_share_their_input_grid(
     torch.testing.assert_close(codes, codes.round(), rtol=1e-6, atol=1e-5)
 
 
+def test_the_calls_of_a_pool_keep_their_own_grids(make_recipe: Callable[..., Recipe]) -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 1, 1)
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.pool(self.first(x))  # (N, 4, H/2, W/2)
+            logits: Tensor = self.head(self.pool(self.second(y)))  # (N, 1, H/4, W/4)
+            return logits
+
+    net = prepare(Pools(), make_recipe("unet"))
+    grids = {str(n.args[0]): str(n.target) for n in net.graph.nodes if str(n.target).startswith("quant.")}
+    assert grids["first"] == grids["pool"] == "quant.first"
+    assert grids["second"] == grids["pool_1"] == "quant.second"
+
+
 def test_a_convolution_on_one_grid_twice_is_on_that_grid(make_recipe: Callable[..., Recipe]) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
