@@ -283,6 +283,8 @@ class TestExitCodes:
             (["train", "--data", "nowhere"], "nowhere: no such folder"),
             (["train", "--phase", "int8"], "unknown phase 'int8'; expected one of both, fp32, qat"),
             (["train", "--recipe", "nowhere.toml"], "nowhere.toml: cannot read the recipe"),
+            (["train", "--model", "unet-9"], "unknown model preset 'unet-9'; did you mean 'unet-8'?"),
+            (["train", "--teacher", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
             (["quantize", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
             (["quantize", "x", "--observer", "entropie"], "unknown observer 'entropie'; did you mean 'entropy'?"),
             (["report", "nowhere.json"], "nowhere.json: cannot read the report"),

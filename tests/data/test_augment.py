@@ -252,6 +252,62 @@ def test_elastic_displacement_has_the_stated_deviation() -> None:
     assert 2.4 < float(centre.std()) < 3.6
 
 
+def shown_windows(masks: Tensor, spec: AugmentSpec, size: int) -> Tensor:
+    """(N, 2, size, size): x and y of the frame's pixel that each output pixel shows."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    ramps = torch.stack([x * 2 + 64, y * 2 + 64, y * 0])[None].expand(len(masks), -1, -1, -1).byte().contiguous()
+    looked, _ = run(ramps, masks, spec, size=(size, size))
+    return (looked[:, :2] * 64 + 64) / 2
+
+
+def test_a_window_shows_its_share_of_the_frame() -> None:
+    """At half the size a window of half the frame is cut, not scaled: pixels are the frame's own."""
+    at = shown_windows(torch.zeros(64, 64, 64, dtype=torch.uint8), NOTHING.model_copy(update={"patch": 0.5}), 32)
+    step = at[:, 0, :, 1:] - at[:, 0, :, :-1]
+    torch.testing.assert_close(step, torch.ones_like(step), atol=0.03, rtol=0)
+    left, top = at[:, 0, 0, 0], at[:, 1, 0, 0]
+    for edge in (left, top):  # anywhere in the frame, and never outside
+        assert edge.min() >= -0.05
+        assert edge.max() <= 32.05
+        assert edge.min() < 5
+        assert edge.max() > 27
+        assert 6 < edge.std() < 12
+
+
+def test_a_bias_centres_windows_on_the_foreground() -> None:
+    masks = torch.zeros(400, 64, 64, dtype=torch.uint8)
+    masks[:, 30:34, 40:44] = 2
+    masks[:, 5:10, 5:10] = 255  # ignored, which is no foreground
+    spec = NOTHING.model_copy(update={"patch": 0.5, "foreground_bias": 0.7})
+    at = shown_windows(masks, spec, 32)
+    centre = (at[:, :, 15, 15] + at[:, :, 16, 16]) / 2  # (N, xy)
+    on_it = ((centre - torch.tensor([41.5, 31.5])).abs() < 2.1).all(1)
+    by_chance = 0.3 * (4 / 32) ** 2
+    assert float(on_it.float().mean()) == pytest.approx(0.7 + by_chance, abs=0.07)
+    picked = centre[on_it].round().unique(dim=0)
+    assert len(picked) >= 12  # every pixel of the object is picked
+
+
+def test_a_window_stays_in_the_frame_and_an_empty_mask_has_no_bias() -> None:
+    masks = torch.zeros(40, 64, 64, dtype=torch.uint8)
+    masks[:20, 0, 63] = 1  # in the corner
+    spec = NOTHING.model_copy(update={"patch": 0.25, "foreground_bias": 1.0})
+    _, y = run(batch(40)[0], masks, spec, size=(16, 16))
+    assert (y != 255).all()
+    assert (y[:20, 0, 15] == 1).all()
+    at = shown_windows(masks, spec, 16)
+    assert at[20:, 0, 0, 0].std() > 8
+
+
+def test_windows_follow_their_seed_and_leave_other_draws_alone() -> None:
+    frames, masks = batch(8)
+    spec = AugmentSpec(patch=0.5, foreground_bias=0.5)
+    one, two, other = (run(frames, masks, spec, size=(32, 32), seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])
+    assert not torch.equal(one[1], other[1])
+
+
 def test_grey_frames() -> None:
     grey = PreprocessSpec(height=64, width=64, channels=1, color_order="GRAY")
     frames, masks = batch(channels=1)

@@ -10,6 +10,7 @@ from small_road import Road, quiet, write_pairs
 from edge_unet.core.errors import DataError, UsageError
 from edge_unet.core.files import sha256_of
 from edge_unet.core.recipe import Recipe, load_recipe
+from edge_unet.models import PRESETS
 from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.evaluate import evaluate
 from edge_unet.pipeline.export import export, resolve_targets
@@ -37,6 +38,47 @@ def test_a_folder_replaces_the_recipes_data(road: Road) -> None:
     assert (changed.data.train, changed.data.val) == ((str(road.data),), ())
     with pytest.raises(UsageError, match="no such folder"):
         apply(recipe, Overrides(data=road.data / "nowhere"))
+
+
+def test_a_preset_replaces_the_recipes_network(road: Road) -> None:
+    recipe = load_recipe(road.recipe)
+    changed = apply(recipe, Overrides(model="mobile_unet-0.35"))
+    assert changed.model == PRESETS["mobile_unet-0.35"]
+    assert changed.model_copy(update={"model": recipe.model}) == recipe
+    with pytest.raises(UsageError, match=r"unknown model preset 'unet-9'; did you mean 'unet-8'\?"):
+        apply(recipe, Overrides(model="unet-9"))
+
+
+def test_a_loss_that_does_not_fit_is_told_first(road: Road, tmp_path: Path) -> None:
+    """Before data is read: there is none."""
+    for section, message in (
+        ("[loss]\nhead_weights = [1.0, 2.0]\n", r"head_weights has 2 values, unet has 1 head\(s\) with model.deep off"),
+        ("[loss.terms]\nms_ssim = 1\n[train]\nstages = [[8, 1]]\n", "at least 11 pixels a side, received 8x8"),
+    ):
+        recipe = tmp_path / "recipe.toml"
+        text = road.recipe.read_text(encoding="utf-8")
+        recipe.write_text(text.split("[train]")[0] + section, encoding="utf-8")
+        with pytest.raises(UsageError, match=message):
+            run_training(recipe, tmp_path / "out", Overrides(), say=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_teaches_a_preset(road: Road, tmp_path: Path) -> None:
+    """UNet 3+'s loss at 64 pixels, which says that it leaves scales out; and a student of another network."""
+    recipe = tmp_path / "recipe.toml"
+    hybrid = "[loss.terms]\nfocal = 1\nms_ssim = 1\niou = 1\n[loss]\nclass_weights = 'median_frequency'\n"
+    recipe.write_text(road.recipe.read_text(encoding="utf-8") + hybrid, encoding="utf-8")
+    said: list[str] = []
+    overrides = Overrides(data=road.data, epochs=1, model="mobile_unet-0.35")
+    row = run_training(recipe, tmp_path / "run", overrides, phase="fp32", teacher=road.ptq, say=said.append)
+    info = load_checkpoint(Path(row["fp32"]["checkpoint"])).info
+    assert info.teacher_sha256 == sha256_of(road.ptq)
+    assert info.recipe.model.width == 0.35
+    assert info.class_weights is not None
+    assert info.class_weights[1] > 1 > info.class_weights[0] > 0
+    assert any("ms_ssim: 3 of 5 scales at 64x64" in line for line in said)
+    with pytest.raises(UsageError, match=r"nowhere\.safetensors: no such checkpoint"):
+        run_training(recipe, tmp_path / "other", overrides, teacher=tmp_path / "nowhere.safetensors", say=quiet)
 
 
 def test_wrong_phase_and_a_missing_start(road: Road, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_unet.core.recipe import AugmentSpec, DataSpec, Recipe, TrainSpec
+from edge_unet.core.recipe import AugmentSpec, DataSpec, DistillSpec, LossSpec, LossTerms, Recipe, TrainSpec
+from edge_unet.models import build
+from edge_unet.models.checkpoint import CheckpointInfo, save_checkpoint
 from edge_unet.training.peers import join_peers
 from edge_unet.training.state import load_state, state_path
 
@@ -36,6 +38,7 @@ torch.set_num_threads(1)
 phases.Loop = Watched
 recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
 data = {f"{split}_data": open_data(recipe, split) for split in ("train", "val")}
+data["teacher"] = Path(sys.argv[4]) if len(sys.argv) > 4 else None
 fp32 = Path(sys.argv[3])
 if fp32.is_file():
     phases.train(recipe, Path(sys.argv[2]), phase="qat", init=fp32, **data)
@@ -52,19 +55,21 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def run(script: Path, config: Path, out: Path, fp32: Path, processes: int) -> None:
+def run(script: Path, config: Path, out: Path, fp32: Path, processes: int, *teacher: Path) -> None:
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={free_port()}"]
     command = [sys.executable, *(launcher if processes > 1 else []), str(script), str(config), str(out), str(fp32)]
+    command += [str(path) for path in teacher]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo over localhost")
-def test_two_processes_train_as_one(tmp_path: Path, recipe: Recipe) -> None:
+@pytest.mark.parametrize("taught", [False, True])
+def test_two_processes_train_as_one(tmp_path: Path, recipe: Recipe, taught: bool) -> None:
     """FP32: both ranks end with the same bits. BN normalises each half of a batch by itself on a CPU, so one process
     differs there. QAT has no BN left: from the same FP32 weights, two processes end where one does, up to the order
-    of summation (and the grid steps it flips)."""
+    of summation (and the grid steps it flips). So too with a teacher, an adapter and every term of the loss."""
     qat = TrainSpec(epochs=1, batch=8, learning_rate=1e-4, warmup_epochs=0, clip_norm=100.0)
     recipe = recipe.model_copy(
         update={
@@ -74,11 +79,17 @@ def test_two_processes_train_as_one(tmp_path: Path, recipe: Recipe) -> None:
             "quantize": recipe.quantize.model_copy(update={"qat": qat}),
         }
     )
+    teacher: list[Path] = []
+    if taught:
+        loss = LossSpec(terms=LossTerms.model_validate(dict.fromkeys(LossTerms.model_fields, 0.3)))
+        recipe = recipe.model_copy(update={"loss": loss, "distill": DistillSpec(features=1.0)})
+        teacher = [tmp_path / "teacher.safetensors"]
+        save_checkpoint(teacher[0], CheckpointInfo(kind="fp32", recipe=recipe), build(recipe).state_dict())
     script, config = tmp_path / "script.py", tmp_path / "recipe.json"
     script.write_text(SCRIPT, encoding="utf-8")
     config.write_text(recipe.model_dump_json(), encoding="utf-8")
-    run(script, config, tmp_path / "two", tmp_path / "absent", 2)
-    run(script, config, tmp_path / "one", tmp_path / "two" / "fp32.safetensors", 1)
+    run(script, config, tmp_path / "two", tmp_path / "absent", 2, *teacher)
+    run(script, config, tmp_path / "one", tmp_path / "two" / "fp32.safetensors", 1, *teacher)
     for phase in ("fp32", "qat"):
         first, second = (load_file(tmp_path / f"two-{phase}-{rank}.safetensors") for rank in (0, 1))
         for name, weight in first.items():

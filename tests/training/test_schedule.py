@@ -5,7 +5,7 @@ import pytest
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import Recipe, TrainSpec, parse_recipe
 from edge_unet.core.spec import PreprocessSpec
-from edge_unet.training.schedule import input_size, learning_rate_factor
+from edge_unet.training.schedule import input_size, learning_rate_factor, training_sizes
 
 
 def test_warm_up_then_cosine() -> None:
@@ -31,6 +31,8 @@ def test_stages_give_each_epoch_its_size() -> None:
     assert spec.epochs == 3
     assert [input_size(recipe, spec, epoch) for epoch in range(4)] == [(128, 256), (128, 256), (192, 384), (256, 512)]
     assert input_size(recipe, TrainSpec(), 0) == (256, 512)
+    assert training_sizes(recipe, spec) == [(128, 256), (192, 384)]
+    assert training_sizes(recipe, TrainSpec()) == [(256, 512)]
 
 
 def test_sizes_are_rounded_to_what_the_network_divides() -> None:
