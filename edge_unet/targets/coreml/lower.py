@@ -52,15 +52,12 @@ def lower(
     path = into / f"model-{precision.value}.mlpackage"
     with quiet_coremltools():
         program, build = build_program(graph, deployment, weight_storage)
+        names = build.table()
         entry = build.names.mil(graph.input)
         image = image_input(entry, graph.shapes[graph.input], metadata.preprocess)
-        names = build.table()
         model = convert_program(program, deployment, image, partial(in_float32, names, islands))
-        outputs = tuple(build.names.mil(name) for name in graph.outputs)
-        spec = model.get_spec()  # a copy: what is written into it is what is saved
-        _describe(spec.description, metadata, precision)
-        _tag(spec.description.metadata.userDefined, metadata, names)
-        save_package(model, spec, path)
+        _save(model, metadata, precision, names, path)
+    outputs = tuple(build.names.mil(name) for name in graph.outputs)
     return Artifact(
         path=path.name,
         sha256=sha256_of(path),
@@ -76,6 +73,13 @@ def lower(
         parent_sha256=sha256_of(canonical),
         notes=(*_notes(precision, deployment, weight_storage), *_island_notes(names, islands)),
     )
+
+
+def _save(model: Any, metadata: Metadata, precision: Precision, names: NameTable, path: Path) -> None:
+    spec = model.get_spec()  # a copy: what is written into it is what is saved
+    _describe(spec.description, metadata, precision)
+    _tag(spec.description.metadata.userDefined, metadata, names)
+    save_package(model, spec, path)
 
 
 def _choices(
