@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from edge_unet.cli import app
 from edge_unet.core.protocols import Target
+from edge_unet.core.recipe import parse_recipe, tomllib
 from edge_unet.pipeline.export import export
 from edge_unet.targets.registry import TARGETS
 
@@ -74,3 +75,9 @@ def test_named_files_exist(path: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     missing = [q for q in quoted if not (ROOT / q).exists()] + [k for k in links if not (path.parent / k).exists()]
     assert missing == []
+
+
+def test_the_readme_recipe_loads() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    recipe = parse_recipe(tomllib.loads(text), source="README.md")
+    assert recipe.loss.terms.used == {"focal": 1, "ms_ssim": 1, "iou": 1}

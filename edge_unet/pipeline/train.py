@@ -67,17 +67,11 @@ def run_training(
     """
     _check_phase(phase, init)
     require("torch", "train")
-    import torch
-
     from edge_unet.data.open import open_data
-    from edge_unet.models import build
-    from edge_unet.training import Phase, TrainResult, check_loss, train, train_both
+    from edge_unet.training import Phase, TrainResult, train, train_both
 
     recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
-    with torch.device("meta"):
-        # A network that cannot be built is told before data is read or a folder is made.
-        for line in check_loss(recipe, build(recipe)):
-            say(line)
+    _check_network(recipe, say)  # before data is read or a folder is made
     train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
     results: dict[str, TrainResult] = {}
@@ -86,6 +80,7 @@ def run_training(
         results = {"fp32": fp32, "qat": qat}
     else:
         kind: Phase = "qat" if phase == "qat" else "fp32"
+        first = init or (out / "fp32.safetensors" if kind == "qat" else None)
         results[kind] = train(
             recipe,
             out,
@@ -93,13 +88,25 @@ def run_training(
             val_data=val_data,
             resume=resume,
             phase=kind,
-            init=init or (out / "fp32.safetensors" if kind == "qat" else None),
+            init=first,
             teacher=teacher,
         )
     for name, result in results.items():
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")
     return {name: {"checkpoint": str(r.checkpoint), "metrics": dict(r.metrics)} for name, r in results.items()}
+
+
+def _check_network(recipe: Recipe, say: Say) -> None:
+    """Raise UsageError where the recipe's network cannot be built or its loss does not fit."""
+    import torch
+
+    from edge_unet.models import build
+    from edge_unet.training import check_loss
+
+    with torch.device("meta"):
+        for line in check_loss(recipe, build(recipe)):
+            say(line)
 
 
 def _check_phase(phase: str, init: Path | None) -> None:
