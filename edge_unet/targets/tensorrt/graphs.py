@@ -1,6 +1,13 @@
-"""The two graphs of a kit: Q/DQ with float logits, and the strongly typed FP16 twin."""
+"""The two graphs of a kit: Q/DQ with float logits, and the strongly typed FP16 twin.
+
+A float island that FP16 does not hold, such as a selective scan, stays float32 in both: in the twin by a Cast on each
+tensor that enters and leaves it, in the Q/DQ graph because it is then built strongly typed as well. LayerNormalization
+needs none of this: its stash type is float32, and TensorRT computes in that.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import onnx
@@ -12,6 +19,15 @@ from edge_unet.targets.tensorrt.rules import OPSET
 
 ZERO_POINT = "edge_unet.zero_point"
 HALF_MAX = float(np.finfo(np.float16).max)
+WIDE_OPS = frozenset({"CumSum", "Exp", "Log", "Softplus"})
+"""Ops whose islands are computed in float32: decays and steps span more decades than FP16, and their products and
+sums over a whole sequence lose what is left."""
+
+
+def wide_islands(graph: CanonicalGraph) -> frozenset[str]:
+    """The paths of the declared islands that hold one of WIDE_OPS."""
+    paths = (graph.island(node) for node in graph.nodes if node.op in WIDE_OPS)
+    return frozenset(path for path in paths if path is not None)
 
 
 def int8_graph(graph: CanonicalGraph) -> tuple[onnx.ModelProto, str]:
@@ -55,25 +71,67 @@ def _spell_out_int8(model: onnx.ModelProto) -> None:
 
 def fp16_graph(graph: CanonicalGraph) -> onnx.ModelProto:
     """The float twin with FP16 weights and tensors between a Cast at the float32 input and one at the float32 output:
-    both majors of TensorRT then build it strongly typed, and the runner need not care.
+    both majors of TensorRT then build it strongly typed, and the runner need not care. Wide islands stay float32.
 
     Raises GraphError for a constant beyond the range of FP16.
     """
     model = strip_qdq(graph)
     del model.graph.value_info[:]
-    sizes = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    paths = wide_islands(graph)
+    wide = {node.name for node in graph.nodes if graph.island(node) in paths} if paths else set()
+    _own_wide_constants(model, wide)
+    kept = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    kept |= {name for node in model.graph.node if node.name in wide for name in node.input}
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in sizes:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             tensor.CopyFrom(_half(tensor))
     for node in model.graph.node:
-        if node.op_type == "Cast":
+        if node.op_type == "Cast" and node.name not in wide:
             _retarget(node)
-        if node.op_type == "Constant" and node.output[0] not in sizes:
+        if node.op_type == "Constant" and node.output[0] not in kept:
             for attribute in node.attribute:
                 if attribute.t.data_type == TensorProto.FLOAT:
                     attribute.t.CopyFrom(_half(attribute.t))
+    _cast_around(model, wide)
     _cast_at_the_ends(model, graph.input, graph.outputs[0])
     return _finish(model)
+
+
+def _own_wide_constants(model: onnx.ModelProto, wide: Collection[str]) -> None:
+    """Give the wide nodes float constants of their own where other nodes read the same ones."""
+    floats = {i.name: i for i in model.graph.initializer if i.data_type == TensorProto.FLOAT}
+    others = {name for node in model.graph.node if node.name not in wide for name in node.input}
+    shared = {n for node in model.graph.node if node.name in wide for n in node.input if n in floats and n in others}
+    for node in model.graph.node:
+        if node.name in wide:
+            node.input[:] = [f"{name}.fp32" if name in shared else name for name in node.input]
+    for name in sorted(shared):
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(floats[name])
+        copy.name = f"{name}.fp32"
+
+
+def _cast_around(model: onnx.ModelProto, wide: Collection[str]) -> None:
+    """A Cast to float32 on each tensor that wide nodes read from outside, one to float16 on each that others read
+    from them."""
+    makers = {
+        name: node.name in wide for node in model.graph.node if node.op_type != "Constant" for name in node.output
+    }
+    made: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        inside = node.name in wide
+        word, kind = ("fp32", TensorProto.FLOAT) if inside else ("fp16", TensorProto.FLOAT16)
+        for place, name in enumerate(node.input):
+            if makers.get(name, inside) == inside:
+                continue
+            node.input[place] = f"{name}.{word}"
+            if node.input[place] not in made:
+                made.add(node.input[place])
+                nodes.append(helper.make_node("Cast", [name], [node.input[place]], node.input[place], to=kind))
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _cast_at_the_ends(model: onnx.ModelProto, source: str, output: str) -> None:
@@ -117,5 +175,5 @@ def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
 def activation_bytes(model: onnx.ModelProto) -> int:
     """float32 bytes of all tensors that ops make: what the builder may hold at most while it times layers."""
     graph = view_graph(model)
-    made = [n.output for n in graph.nodes if n.op not in ("QuantizeLinear", "DequantizeLinear")]
-    return sum(int(np.prod(graph.shapes[name])) * 4 for name in made)
+    made = [n.outputs for n in graph.nodes if n.op not in ("QuantizeLinear", "DequantizeLinear")]
+    return sum(int(np.prod(graph.shapes[name])) * 4 for names in made for name in names)

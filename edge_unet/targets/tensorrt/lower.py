@@ -15,7 +15,8 @@ from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import UsageError
 from edge_unet.core.files import bytes_of, canonical_json, sha256_of
 from edge_unet.core.spec import Precision, TensorSpec
-from edge_unet.targets.tensorrt.graphs import activation_bytes, fp16_graph, int8_graph
+from edge_unet.targets.islands import Islands
+from edge_unet.targets.tensorrt.graphs import activation_bytes, fp16_graph, int8_graph, wide_islands
 from edge_unet.targets.tensorrt.rules import RULES_FOR_TENSORRT, known_ops
 
 PRECISIONS = (Precision.INT8, Precision.FP16)
@@ -99,8 +100,15 @@ def _artifact(canonical: Path, graph: CanonicalGraph, kit: Path, precision: Prec
     return Artifact(
         path=KIT_FOLDER, sha256=sha256_of(kit), bytes=bytes_of(kit), target="jetson", precision=precision,
         inputs=(specs[0],), outputs=(specs[1],), toolchain={"onnx": onnx.__version__},
-        parent_sha256=sha256_of(canonical), notes=NOTES[precision],
+        parent_sha256=sha256_of(canonical), notes=(*NOTES[precision], *_island_notes(graph, precision)),
     )  # fmt: skip
+
+
+def _island_notes(graph: CanonicalGraph, precision: Precision) -> tuple[str, ...]:
+    """What the lowering did with the float islands."""
+    count = len(wide_islands(graph))
+    wide = (f"{count} float island(s) with exp, log or softplus are computed in float32, not FP16",) if count else ()
+    return (*Islands(graph.islands).notes(), *wide) if precision is Precision.INT8 else wide
 
 
 def _kit_values(
@@ -119,7 +127,10 @@ def _kit_values(
         "scale": preprocess.scale,
         "logit_step": LOGIT_SCALE,
         "activation_bytes": activation_bytes(models["fp16"]),
-        "graphs": {name: {"file": file, "sha256": sha256_of(kit / file)} for name, file in sorted(files.items())},
+        "graphs": {
+            name: {"file": file, "sha256": sha256_of(kit / file), "float32_islands": bool(wide_islands(graph))}
+            for name, file in sorted(files.items())
+        },
     }
 
 

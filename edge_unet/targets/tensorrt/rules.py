@@ -1,7 +1,7 @@
 """What TensorRT needs of a Q/DQ graph beyond the canonical rules, checked on the kit's own graph without TensorRT.
 
 Source: TensorRT Developer Guide, "Working with Quantized Types" (explicit quantization, Q/DQ placement
-recommendations), and the operator table of its ONNX parser.
+recommendations), and the operator table of its ONNX parser (onnx-tensorrt, docs/operators.md of 10.1).
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ OPSET = 20
 OPS = frozenset(
     {"Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "CumSum", "DepthToSpace",
      "DequantizeLinear", "Div", "Einsum", "Elu", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm",
-     "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Log", "MatMul",
-     "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum", "Relu",
-     "Reshape", "Resize", "ScatterND", "Sigmoid", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt",
-     "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze"}
+     "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu",
+     "Log", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceMax",
+     "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "ScatterND", "Sigmoid", "Slice", "Softmax", "Softplus",
+     "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze"}
 )  # fmt: skip
+
+CONSTANT_PARAMETERS = frozenset(
+    {"CumSum", "Expand", "Gather", "Pad", "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Split",
+     "Squeeze", "Tile", "Unsqueeze"}
+)  # fmt: skip
+"""Ops whose inputs after the first say how, not what."""
 
 
 def known_ops(graph: CanonicalGraph) -> Iterator[Finding]:
@@ -56,6 +62,15 @@ def parser_opset(graph: CanonicalGraph) -> Iterator[Finding]:
             yield "", f"expected opset {OPSET} or older, received {entry.version}"
 
 
+def constant_parameters(graph: CanonicalGraph) -> Iterator[Finding]:
+    """Axes, shapes, starts and indices are constants: the parser refuses computed axes, and a computed shape makes
+    the engine dynamic."""
+    for node in graph.nodes:
+        for name in node.inputs[1:] if node.op in CONSTANT_PARAMETERS else ():
+            if name and name not in graph.constants:
+                yield node.name, f"expected a constant, received the computed tensor {name!r}"
+
+
 CANONICAL_ELSEWHERE = frozenset({"opset", "logits-quantizer", "activations-int8", "activations-affine", "bias-on-grid"})
 """Canonical rules that the kit's graph replaces by its own, or that TensorRT, with float biases, does not need."""
 
@@ -63,10 +78,11 @@ RULES_FOR_TENSORRT: Mapping[str, Rule] = registry(
     [
         *((name, rule) for name, rule in RULES.items() if name not in CANONICAL_ELSEWHERE),
         ("tensorrt-ops", known_ops),
+        ("tensorrt-constant-parameters", constant_parameters),
         ("tensorrt-int8-zero-point-0", integers),
         ("tensorrt-float-output", float_output),
         ("tensorrt-opset", parser_opset),
     ]
 )
 """The kit's INT8 graph keeps all of these: ±127 weights per channel on the right axis, Q/DQ pairs, one scale over
-Concat, both inputs of Add quantized, LayerNormalization as one op, and the four above."""
+Concat, both inputs of Add quantized, LayerNormalization as one op, and the five above."""

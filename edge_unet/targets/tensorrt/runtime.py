@@ -80,7 +80,8 @@ class SemanticsSession:
 class EngineSession:
     """Session on a TensorRT engine of this machine, through the kit's own runner."""
 
-    def __init__(self, artifact: Artifact, runner: Runner, runtime: str) -> None:
+    def __init__(self, folder: Path, artifact: Artifact, runner: Runner, runtime: str) -> None:
+        self._graph = folder / artifact.path / GRAPH
         self._artifact = artifact
         self._runner = runner
         self._runtime = runtime
@@ -106,7 +107,7 @@ class EngineSession:
 
     def census(self) -> Census:
         """Layers as the engine inspector tells."""
-        return engine_census(self._runner.inspect())
+        return engine_census(self._runner.inspect(), load_graph(self._graph).islands)
 
 
 @contextmanager
@@ -126,12 +127,12 @@ def open_kit(folder: Path, artifact: Artifact, *, threads: int = 1, bf16: bool =
     if importlib.util.find_spec("tensorrt") is None or not engines_folder(kit).is_dir():
         yield SemanticsSession(folder, artifact, threads)
         return
-    with _open_engine(spec, artifact) as session:
+    with _open_engine(folder, spec, artifact) as session:
         yield session
 
 
 @contextmanager
-def _open_engine(spec: KitSpec, artifact: Artifact) -> Iterator[EngineSession]:
+def _open_engine(folder: Path, spec: KitSpec, artifact: Artifact) -> Iterator[EngineSession]:
     """The chosen engine, checked against this machine."""
     from edge_unet.targets.tensorrt.kit.cuda import Cuda
     from edge_unet.targets.tensorrt.kit.device import this_machine
@@ -148,4 +149,4 @@ def _open_engine(spec: KitSpec, artifact: Artifact) -> Iterator[EngineSession]:
         kind = MissingBackendError if error.exit_code == 5 else ArtifactError
         raise kind(str(error)) from error
     with runner:
-        yield EngineSession(artifact, runner, f"tensorrt {machine.tensorrt}, {facts['precision']} engine")
+        yield EngineSession(folder, artifact, runner, f"tensorrt {machine.tensorrt}, {facts['precision']} engine")

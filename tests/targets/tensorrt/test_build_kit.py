@@ -108,14 +108,18 @@ def test_census_of_an_inspector_sample() -> None:
 
 
 def test_engine_census_of_the_target() -> None:
-    census = engine_census(SAMPLE.read_text(encoding="utf-8"))
+    census = engine_census(SAMPLE.read_text(encoding="utf-8"), {})
     assert (census.source, census.int8_layers, census.float_layers) == (INSPECTED, 2, 3)
+    first = census.layers[0].name.split()[0]
+    told = engine_census(SAMPLE.read_text(encoding="utf-8"), {first: "because"})
+    assert told.layers[0].unit.endswith(f", float island {first}: because")
+    assert told.layers[1].unit == census.layers[1].unit
 
 
 @pytest.mark.parametrize("text", ['{"Layers": ["conv1", "conv2"]}', "{}", "[]", "nonsense", '{"Layers": 3}'])
 def test_an_inspector_that_says_nothing_is_an_error(text: str) -> None:
     with pytest.raises(ArtifactError, match="engine inspector: "):
-        engine_census(text)
+        engine_census(text, {})
 
 
 # --- choice ---------------------------------------------------------------------------------------------------------
@@ -211,6 +215,8 @@ def test_trtexec_lines_of_both_majors(tmp_path: Path) -> None:
     assert "--memPoolSize=workspace:256" in newer
     half = trtexec.command(Path("trtexec"), 10, GraphFile("fp16", tmp_path / "m.onnx", ""), *common)
     assert half[-1] == "--stronglyTyped"
+    wide = GraphFile("int8", tmp_path / "m.onnx", "", float32_islands=True)
+    assert trtexec.command(Path("trtexec"), 10, wide, *common)[-1] == "--stronglyTyped"
 
 
 def test_trtexec_banners() -> None:

@@ -2,8 +2,9 @@
 """Build an engine through TensorRT's Python API, majors 10 and 11.
 
 TensorRT 11 has strongly typed networks only: precision is what the graph says, Q/DQ and FP16 tensors. TensorRT 10
-builds the Q/DQ graph weakly typed, with the INT8 and FP16 flags, so that layers Q/DQ does not reach may run in FP16;
-the FP16 graph is typed by itself and built strongly typed on both. Functions ending in _trt10 hold what 11 removed.
+builds the Q/DQ graph weakly typed, with the INT8 and FP16 flags, so that layers Q/DQ does not reach may run in FP16,
+unless the graph has float islands that FP16 does not hold; the FP16 graph is typed by itself and built strongly typed
+on both. Functions ending in _trt10 hold what 11 removed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def build_engine(graph: GraphFile, workspace_bytes: int, timing_cache: Path, opt
     """
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    weakly_typed = tensorrt_version().startswith("10.") and graph.precision == "int8"
+    weakly_typed = tensorrt_version().startswith("10.") and not graph.strongly_typed
     flags = 0 if weakly_typed else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)

@@ -21,11 +21,18 @@ class KitError(Exception):
 
 @dataclass(frozen=True)
 class GraphFile:
-    """One ONNX file of the kit."""
+    """One ONNX file of the kit. `float32_islands`: parts of it do not fit into FP16."""
 
     precision: str
     path: Path
     sha256: str
+    float32_islands: bool = False
+
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether every layer must have the type that the graph gives it. Else TensorRT 10 may compute the float
+        layers of a Q/DQ graph in FP16."""
+        return self.precision != "int8" or self.float32_islands
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ def load_kit(folder: Path) -> KitSpec:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         graphs = {
-            precision: GraphFile(precision, folder / entry["file"], entry["sha256"])
+            precision: GraphFile(
+                precision, folder / entry["file"], entry["sha256"], bool(entry.get("float32_islands", False))
+            )
             for precision, entry in values.pop("graphs").items()
         }
         for key in ("input_shape", "output_shape"):

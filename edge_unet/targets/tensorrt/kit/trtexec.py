@@ -41,7 +41,7 @@ def command(
         f"--exportLayerInfo={layers}", "--skipInference",
     ]  # fmt: skip
     if major == 10:
-        line += ["--int8", "--fp16"] if graph.precision == "int8" else ["--stronglyTyped"]
+        line += ["--stronglyTyped"] if graph.strongly_typed else ["--int8", "--fp16"]
     return line
 
 
