@@ -182,6 +182,8 @@ class Build:
             return Destination((name,), shape, None, activation)
         readers = self.graph.consumers.get(name, ())
         grids = [self.graph.activations[r.output] for r in readers if r.op == "QuantizeLinear"]
+        if fuse and activation == "NONE" and (grid := self._clipped_on(name)) is not None:
+            return Destination((name,), shape, grid, "NONE")
         if not grids or len(grids) != len(readers) or name in self.graph.outputs:
             raise GraphError(
                 f"node {node.name!r} ({node.op}): output {name!r} is not quantized; expected QuantizeLinear as its "
@@ -296,7 +298,10 @@ class Build:
         reader = readers[0]
         low, high = clip_bounds(self.graph, reader)
         fused = {(0.0, 6.0): "RELU6", (0.0, np.inf): "RELU", (-1.0, 1.0): "RELU_N1_TO_1"}.get((low, high))
-        if fused is None and self._saturates(reader.output, low, high):
+        top = self._top(reader.output)
+        if fused is None and low == 0 and high >= top:
+            fused = "RELU"  # the quantizer saturates at the upper bound by itself
+        if fused is None and low <= -top and high >= top:
             self.notes.append(
                 f"{reader.name}: clip to [{low:g}, {high:g}] left to the quantizer's saturation; a code may read -128 "
                 "where the canonical graph holds -127"
@@ -304,11 +309,21 @@ class Build:
             fused = "NONE"
         return None if fused is None else (reader, fused)
 
-    def _saturates(self, name: str, low: float, high: float) -> bool:
-        """Whether the int8 quantizer behind `name` saturates at (low, high) by itself, to one code."""
+    def _top(self, name: str) -> float:
+        """The largest number that the int8 quantizer behind `name` can hold; infinite without one."""
         readers = self.graph.consumers.get(name, ())
         grids = [self.graph.activations[r.output] for r in readers if r.op == "QuantizeLinear"]
-        return bool(grids) and low <= -127 * float(grids[0].scale) and high >= 127 * float(grids[0].scale)
+        return 127 * float(grids[0].scale) if grids else float("inf")
+
+    def _clipped_on(self, name: str) -> Grid | None:
+        """The grid behind a Clip that alone reads `name` and stays an op of its own: the op in front may write on it
+        already, because rounding and clipping change places freely."""
+        readers = self.graph.consumers.get(name, ())
+        if len(readers) != 1 or readers[0].op not in ("Relu", "Clip") or self.floats(readers[0]):
+            return None
+        grids = [self.graph.activations[q.output] for q in self.graph.consumers.get(readers[0].output, ())
+                 if q.op == "QuantizeLinear"]  # fmt: skip
+        return grids[0] if grids else None
 
 
 def clip_bounds(graph: CanonicalGraph, node: Node) -> tuple[float, float]:

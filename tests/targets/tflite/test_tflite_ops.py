@@ -38,12 +38,12 @@ def _conv(stride: int = 1, pad: int = 1, groups: int = 1, cout: int = 6, dilatio
     )  # fmt: skip
 
 
-def _conv_activation(kind: str) -> OneOp:
+def _conv_activation(kind: str, high: float = 6, scale: float = 0.0234375) -> OneOp:
     g = OneOp()
     w = g.weight("w", RNG.normal(0, 0.5, (4, 3, 1, 1)), 0)
     g.op("Conv", "c", [g.last, w], None)
-    g.constants |= {"lo": np.array(0, np.float32), "hi": np.array(6, np.float32)}
-    return g.op(kind, "y", ["c"] if kind == "Relu" else ["c", "lo", "hi"], 0.0234375)
+    g.constants |= {"lo": np.array(0, np.float32), "hi": np.array(high, np.float32)}
+    return g.op(kind, "y", ["c"] if kind == "Relu" else ["c", "lo", "hi"], scale)
 
 
 def _transposed(k: int, pad: int) -> OneOp:
@@ -132,6 +132,8 @@ CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
     "conv depthwise stride 2": (lambda: _conv(stride=2, groups=3, cout=3), 1),
     "conv depth multiplier": (lambda: _conv(groups=3, cout=6), 1),
     "conv relu6": (lambda: _conv_activation("Clip"), 1),
+    "conv clipped at the end of the grid": (lambda: _conv_activation("Clip", 2, 1 / 64), 1),
+    "conv clipped inside the grid": (lambda: _conv_activation("Clip", 2, 1 / 32), 1),
     "conv relu": (lambda: _conv_activation("Relu"), 1),
     "transposed 2x2": (lambda: _transposed(2, 0), 1),
     "transposed 4x4 pads 1": (lambda: _transposed(4, 1), 1),
