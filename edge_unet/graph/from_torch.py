@@ -20,7 +20,7 @@ from edge_unet.core.errors import GraphError, UsageError
 from edge_unet.core.files import written_whole
 from edge_unet.core.recipe import Recipe
 from edge_unet.graph.frozen import Freezable, freeze, name_functions, spell_out_global_means
-from edge_unet.graph.passes import global_pool, identities, naming, own_constants, provenance
+from edge_unet.graph.passes import constant_rates, global_pool, identities, naming, own_constants, provenance
 from edge_unet.graph.qdq import OPSET, translations
 from edge_unet.models.checkpoint import CheckpointInfo
 from edge_unet.models.islands import islands_of, trace
@@ -70,6 +70,7 @@ def _exported(net: fx.GraphModule, recipe: Recipe) -> onnx.ModelProto:
     program = _torch_export(net, example)
     model = program.model
     count = len(model.graph.outputs)
+    constant_rates.run(model)
     identities.run(model)
     global_pool.run(model)
     own_constants.run(model)

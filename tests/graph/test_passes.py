@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_unet.graph.passes import global_pool, identities, naming, own_constants, provenance
+from edge_unet.graph.passes import constant_rates, global_pool, identities, naming, own_constants, provenance
 
 
 def model_of(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[np.generic]]) -> ir.Model:
@@ -132,3 +132,19 @@ def test_the_exporters_notes_go(tmp_path: Path) -> None:
     assert (proto.producer_name, proto.graph.name, proto.ir_version) == ("edge_unet", "net", 10)
     assert str(tmp_path).encode() not in proto.SerializeToString()
     assert not any(node.metadata_props for node in proto.graph.node)
+
+
+def test_rates_of_constants_become_constants() -> None:
+    rates = np.linspace(-2, 2, 2 * 4 * 4, dtype=np.float32).reshape(1, 2, 4, 4)
+    nodes = [
+        helper.make_node("Exp", ["r"], ["e"], "scan"),
+        helper.make_node("Neg", ["e"], ["n"], "scan"),
+        helper.make_node("Exp", ["x"], ["d"], "scan"),
+        helper.make_node("Mul", ["d", "n"], ["y"], "scan"),
+    ]
+    model = model_of(nodes, {"r": rates})
+    expected = result(model)
+    constant_rates.run(model)
+    identities.run(model)
+    assert [n.op_type for n in model.graph] == ["Exp", "Mul"]
+    np.testing.assert_allclose(result(model), expected, rtol=1e-6)

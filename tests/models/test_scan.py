@@ -137,7 +137,8 @@ def test_gradients_are_those_of_the_recurrence(
 
 
 def test_chunks_divide_the_length() -> None:
-    assert [chunk_length(n) for n in (1, 4, 16, 36, 49, 64, 121, 1024, 17)] == [1, 4, 16, 12, 7, 16, 11, 16, 1]
+    assert [chunk_length(n, 16) for n in (1, 4, 16, 36, 49, 64, 121, 17)] == [1, 4, 16, 12, 7, 16, 11, 1]
+    assert [chunk_length(n, 8) for n in (16, 36, 121)] == [8, 6, 1]
 
 
 def test_segment_sums_are_sums_of_their_own_terms() -> None:
