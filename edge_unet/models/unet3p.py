@@ -23,12 +23,14 @@ from torch.nn import functional
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
-from edge_unet.models.blocks import LOGIT_LIMIT, Heads, conv_bn, fixed_conv, init_head, init_weights, resizing, upsample
+from edge_unet.models.blocks import Heads, conv_bn, fixed_conv, init_head, init_weights, resizing, upsample
 from edge_unet.models.unet import double_conv
 
 GUIDED = "cgm"
 DECISIVE = 16.0
-"""Log-odds of presence are multiplied by this: half a nat below even is the full push. The ramp passes gradients."""
+"""Log-odds of absence are multiplied by this: 6 / 16 above even is the full push. The ramp passes gradients."""
+PUSH = 3.0
+"""Logits fall by this times 0 .. 6: more than the clip's whole range."""
 
 PRESETS = tuple(
     (f"unet3p-{base}", ModelSpec(name="unet3p", base=base, depth=4, upsample="bilinear", deep=True))
@@ -88,18 +90,18 @@ class UNet3Plus(nn.Module):
 
 
 class Presence(nn.Module):
-    """The push of the classification-guided module: 0 where the frame shows foreground, down to -7.94 where not.
+    """The decision of the classification-guided module: 0 where the frame shows foreground, up to 6 where not.
 
     Dropout, 1x1 conv to (absent, present), maximum over the frame. The authors' argmax is a steep ramp here: it stays
-    in integer ops, and gradients pass where the decision is close.
+    in integer ops (a ReLU6 fuses everywhere), and gradients pass where the decision is close.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.drop = nn.Dropout(0.5)
         self.conv = nn.Conv2d(channels, 2, 1)
-        self.decide = fixed_conv(torch.tensor([-DECISIVE, DECISIVE]).view(1, 2, 1, 1))
-        self.clip = nn.Hardtanh(-LOGIT_LIMIT, 0.0)
+        self.decide = fixed_conv(torch.tensor([DECISIVE, -DECISIVE]).view(1, 2, 1, 1))
+        self.act = nn.ReLU6(inplace=False)
 
     def start_open(self) -> None:
         """Begin with foreground everywhere: training starts as that of the plain network."""
@@ -111,32 +113,33 @@ class Presence(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> (N, 1, 1, 1)."""
         scores = torch.amax(self.conv(self.drop(x)), dim=(2, 3), keepdim=True)  # (N, 2, 1, 1)
-        push: Tensor = self.clip(self.decide(scores))  # (N, 1, 1, 1)
-        return push
+        absent: Tensor = self.act(self.decide(scores))  # (N, 1, 1, 1)
+        return absent
 
 
 class GuidedHeads(Heads):
     """Heads whose logits are pushed to background where `presence`, which reads the first feature, sees nothing.
 
-    The push is one more channel of a constant 1x1 conv. It lies on one int8 grid with the logits and counts twice, so
-    it outweighs any of them. With several classes the foreground is pushed down and the background, channel 0, up.
+    The decision is one more channel of a constant 1x1 conv. It lies on one int8 grid with the logits and counts three
+    times, so it outweighs any of them, however narrow the calibrated grid. With several classes the foreground is
+    pushed down and the background, channel 0, up.
     """
 
     def __init__(self, channels: Sequence[int], factors: Sequence[int], classes: int, kernel: int = 1) -> None:
         super().__init__(channels, factors, classes, kernel)
         self.presence = Presence(channels[0])
-        weight = torch.cat((torch.eye(classes), torch.full((classes, 1), 2.0)), dim=1)  # (classes, classes + 1)
+        weight = torch.cat((torch.eye(classes), torch.full((classes, 1), -PUSH)), dim=1)  # (classes, classes + 1)
         if classes > 1:
-            weight[0, -1] = -2.0
+            weight[0, -1] = PUSH
         self.guide = nn.ModuleList(fixed_conv(weight[:, :, None, None].clone()) for _ in channels)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """[(N, channels[i], H / factors[i], W / factors[i])] -> (L1, …, Ln, mean), each (N, classes, H, W)."""
-        push = self.presence(features[0])  # (N, 1, 1, 1)
+        absent = self.presence(features[0])  # (N, 1, 1, 1)
         levels = []
         for x, conv, guide, resize in zip(features, self.convs, self.guide, self.resize, strict=True):
             logits = self.clip(conv(x))  # (N, classes, H / factor, W / factor)
-            spread = functional.interpolate(push, size=x.shape[2:], mode="nearest")  # (N, 1, H / factor, W / factor)
+            spread = functional.interpolate(absent, size=x.shape[2:], mode="nearest")  # (N, 1, H / factor, W / factor)
             levels.append(resize(self.clip(guide(torch.cat((logits, spread), dim=1)))))  # (N, classes, H, W)
         return (*levels, self.mean(torch.cat(levels, dim=1)))
 
