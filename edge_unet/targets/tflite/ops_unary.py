@@ -13,7 +13,7 @@ import numpy as np
 from edge_unet.canonical import Node
 from edge_unet.core.artifact import Grid
 from edge_unet.core.errors import GraphError
-from edge_unet.targets.tflite.build import SCRATCH, Build, Value, clip_bounds
+from edge_unet.targets.tflite.build import SCRATCH, Build, Value, clip_bounds, same_grid
 from edge_unet.targets.tflite.layout import last
 
 PROBABILITY = Grid(np.float32(1 / 256), -128)  # type: ignore[arg-type]
@@ -97,21 +97,27 @@ def gelu(b: Build, node: Node) -> None:
 
 
 def clip(b: Build, node: Node) -> None:
-    """Clip and Relu that no op in front could take in -> RELU or RELU6 in float; in int8 the activation of an ADD of
-    zero, which stays inside XNNPACK; other bounds -> MAXIMUM and MINIMUM."""
-    x = b.value(node.inputs[0], node)
-    destination = b.destination(node)
+    """Clip and Relu that no op in front could take in -> RELU or RELU6; other bounds -> MAXIMUM and MINIMUM.
+
+    In int8, RELU and RELU6 are the activation of an ADD of zero, which stays inside XNNPACK; on another grid they are
+    float32, because int8 kernels round the many ties between two such grids up, the reference to even.
+    """
     low, high = clip_bounds(b.graph, node)
+    x = b.value(node.inputs[0], node)
     if low == 0 and high in (6.0, float("inf")):
         activation = "RELU6" if high == 6 else "RELU"
-        result = b.create(destination, x.order)
-        if x.grid is None:
-            b.writer.op(activation, [x.index], [result.index])
+        grids = [
+            b.graph.activations[q.output] for q in b.graph.consumers.get(node.output, ()) if q.op == "QuantizeLinear"
+        ]
+        if x.grid is None or not all(same_grid(x.grid, grid) for grid in grids):
+            in_float(b, node, lambda x, y: b.writer.op(activation, [x.index], [y.index]))
             return
         zero = b.code(f"{node.name}{SCRATCH}zero", x.grid.zero_point, x.grid)
+        result = b.create(b.destination(node), x.order)
         fields = {"fusedActivationFunction": b.writer.choice("ActivationFunctionType", activation)}
         b.writer.op("ADD", [x.index, zero], [result.index], ("AddOptions", fields))
         return
+    destination = b.destination(node)
     bounds = [(code, bound) for code, bound in (("MAXIMUM", low), ("MINIMUM", high)) if np.isfinite(bound)]
     value = x
     for place, (code, bound) in enumerate(bounds):

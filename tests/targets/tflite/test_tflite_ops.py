@@ -156,6 +156,7 @@ CASES: dict[str, tuple[Callable[[], OneOp], int]] = {
     "sigmoid": (lambda: _unary("Sigmoid", scale=1 / 127), 0),
     "hard sigmoid": (lambda: _unary("HardSigmoid", scale=1 / 127, alpha=1 / 6, beta=0.5), 2),
     "relu": (lambda: _unary("Relu"), 0),
+    "relu to a coarser grid": (lambda: _unary("Relu", scale=1 / 32), 1),  # reference kernels: ties away from zero
     "clip": (
         lambda: _with_constants("Clip", {"lo": np.array(-0.5, np.float32), "hi": np.array(1, np.float32)}, 1 / 64),
         0,
