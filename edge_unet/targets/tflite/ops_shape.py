@@ -13,10 +13,13 @@ MAX_PARTS = 5
 
 def resize(b: Build, node: Node) -> None:
     """Resize by integer factors: nearest -> CONCATENATION and RESHAPE, or RESIZE_NEAREST_NEIGHBOR; half-pixel linear
-    -> RESIZE_BILINEAR."""
+    -> RESIZE_BILINEAR in float32, because its int8 kernel rounds ties upwards: an eighth of the codes of a linear x2,
+    which is enough to move one mask pixel in a hundred where attention follows."""
     x = b.image(node.inputs[0], node)
-    destination = b.destination(node)
     mode = str(node.attributes.get("mode", "nearest"))
+    if mode == "linear":
+        x = b.real(x, node.name)
+    destination = b.destination(node)
     factors = [out / size for out, size in zip(destination.shape, x.standing, strict=True)]
     if factors[:2] != [1, 1] or any(factor < 1 or factor != int(factor) for factor in factors):
         raise GraphError(f"node {node.name!r} (Resize): expected integer factors on H and W, received {factors}")
@@ -37,6 +40,8 @@ def resize(b: Build, node: Node) -> None:
         b.writer.op("RESIZE_BILINEAR", [x.index, _size(b, node, result)], [result.index], options)
     else:
         raise GraphError(f"node {node.name!r} (Resize): expected mode nearest or linear, received {mode!r}")
+    if mode == "linear" and requantize:
+        b.notes.append(f"{node.name}: linear Resize computed in float32: the int8 kernel rounds ties upwards")
     if requantize:
         b.quantize(result, destination)
 
