@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edge_unet.canonical import Node
 from edge_unet.core.errors import GraphError
 from edge_unet.targets.openvino.ir import MARK, IrGraph
@@ -17,13 +19,28 @@ def _spatial(node: Node) -> tuple[list[int], list[int], list[int], list[int]]:
     return list(node.ints("strides", (1, 1))), list(pads[:2]), list(pads[2:]), list(node.ints("dilations", (1, 1)))
 
 
+NOTHING = 2.0**-100
+"""Far below half of the last bit of any sum that it is added to."""
+
+
 def _biased(node: Node, made: Any, ir: IrGraph) -> None:
-    """Name the conv as its node and add its bias, if any."""
+    """Name the conv as its node and add its bias.
+
+    An INT8 conv has one always. Where it is the same in every channel the plugin folds the weights' scale and the bias
+    into the bounds of the FakeQuantize behind, which are then divided by the scale: by 7 * 2**n that is not exact, and
+    a sum half-way between two codes goes the wrong way (seen in 2026.4). Numbers that add nothing, but differ from
+    channel to channel, keep the scale where it is. A single channel has no such help.
+    """
     ir.put(node, made)
-    if len(node.inputs) > 2:
-        bias = ir.graph.constant(node.inputs[2], node).reshape(1, -1, 1, 1)  # (1, C, 1, 1)
-        biased = ir.ops.add(made, ir.name(ir.ops.constant(bias), node.inputs[2]))
-        ir.put(node, biased, f"{node.name}{MARK}biased")
+    channels = ir.graph.shapes[node.output][1]
+    name = node.inputs[2] if len(node.inputs) > 2 else f"{node.name}{MARK}bias"
+    bias = ir.graph.constant(name, node) if len(node.inputs) > 2 else np.zeros(channels, np.float32)
+    if node.inputs[1] in ir.graph.weights and not bias.any():
+        bias = np.where(np.arange(channels) % 2, NOTHING, 2 * NOTHING).astype(np.float32)
+    elif len(node.inputs) < 3:
+        return
+    biased = ir.ops.add(made, ir.name(ir.ops.constant(bias.reshape(1, -1, 1, 1)), name))  # (1, C, 1, 1)
+    ir.put(node, biased, f"{node.name}{MARK}biased")
 
 
 def Conv(node: Node, ir: IrGraph) -> None:  # noqa: N802

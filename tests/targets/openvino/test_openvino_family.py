@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from island_graphs import CHANNELS, ISLAND, ISLANDS, PIECES, REASON, SIZE, Island, Piece, write_piece
+from one_op_graph import OneOp
 from tiny_graph import GraphWriter, frames_u8
 
 from edge_unet.canonical import load_graph
@@ -117,3 +118,23 @@ def test_every_op_runs_in_float(name: str, tmp_path: Path) -> None:
         feed = {"image": feed_from_pixels(frames_u8(1, SIZE), artifact.inputs[0], preprocess)}
         np.testing.assert_allclose(session.infer(feed)["logits"], twin.infer(feed)["logits"], atol=5e-5)
         assert session.census().by_precision().keys() == {"fp32"}
+
+
+def test_sums_half_way_between_two_codes_round_as_the_reference_does(tmp_path: Path) -> None:
+    """A weight scale of 7 * 2**n and no bias: the plugin would divide the quantizer's bounds by 7. Red and green cancel
+    here, and each odd blue code lands half-way between two codes."""
+    graph = OneOp()
+    codes = np.tile(np.array([127, -127, 8]), (4, 1))[:, :, None, None]  # (4, 3, 1, 1)
+    weight = graph.weight("weight", codes * 7 / 2**12, axis=0)
+    graph.op("Conv", "conv", [graph.last, weight], 1 / 2**14, kernel_shape=[1, 1])
+    graph.op("MaxPool", "pool", [graph.last], 1 / 2**14, kernel_shape=[1, 1], strides=[1, 1])
+    canonical = graph.write(tmp_path / "canonical.onnx")
+    artifact = lower(canonical, Precision.INT8, into=tmp_path)
+    blue = np.arange(-32, 32).reshape(8, 8) + 128
+    frame = np.stack([blue[::-1], blue[::-1], blue], axis=-1).astype(np.uint8)[None]
+    with open_reference(canonical) as reference, open_openvino(tmp_path, artifact) as session:
+        spec = reference.artifact.inputs[0]
+        feed = {"image": feed_from_pixels(frame, spec, load_graph(canonical).metadata.preprocess)}
+        expected = reference.infer(feed)["logits"] * 2**14
+        assert np.array_equal(expected[0, 0], np.rint(3.5 * (blue - 128)))
+        assert np.array_equal(session.infer({"image": frame})["logits"] * 2**14, expected)
