@@ -18,6 +18,8 @@ from edge_unet.core.spec import ClassSpec, PreprocessSpec, QuantScheme
 SIZE, CHANNELS = 32, 16
 """Frame and channels; a piece sees (1, CHANNELS, SIZE / 2, SIZE / 2)."""
 ISLAND = "middle.island"
+BLOCK = ("middle.norm", "middle.attention")
+"""The islands of `transformer`."""
 REASON = "this island is there to be tested"
 
 Piece = Callable[[GraphWriter, str], str]
@@ -155,21 +157,21 @@ class Island:
         return self.const(self.g.rng.normal(0, 1, shape))
 
 
-def layer_norm(g: GraphWriter, x: str) -> str:
+def layer_norm(g: GraphWriter, x: str, path: str = ISLAND) -> str:
     """LayerNormalization over channels of a map."""
-    i = Island(g)
+    i = Island(g, path)
     rows = i("Transpose", x, perm=[0, 2, 3, 1])  # (1, H, W, C)
     gamma, beta = i.const(g.rng.uniform(0.5, 2, CHANNELS)), i.random(CHANNELS)
     norm = i("LayerNormalization", rows, gamma, beta, axis=-1, epsilon=1e-5)
     return i("Transpose", norm, last=True, perm=[0, 3, 1, 2])  # (1, C, H, W)
 
 
-def attention(g: GraphWriter, x: str) -> str:
+def attention(g: GraphWriter, x: str, path: str = ISLAND) -> str:
     """Two heads of attention over all places of a pooled map; the projections stand outside."""
     tokens, head = (SIZE // 4) ** 2, CHANNELS // 2
     low = g.op("MaxPool", "pool", [x], shared=True, kernel_shape=[2, 2], strides=[2, 2])
     q, k, v = (g.conv(name, low, CHANNELS, CHANNELS, 1, act="") for name in ("q", "k", "v"))
-    i = Island(g)
+    i = Island(g, path)
     shape, back = i.const([1, 2, head, tokens]), i.const([1, CHANNELS, SIZE // 4, SIZE // 4])
     split = [i("Reshape", t, shape) for t in (q, k, v)]  # (1, heads, C / heads, T)
     rows = i("Transpose", split[0], perm=[0, 1, 3, 2])  # (1, heads, T, C / heads)
@@ -177,6 +179,16 @@ def attention(g: GraphWriter, x: str) -> str:
     shares = i("Softmax", scores, axis=-1)
     mixed = i("MatMul", split[2], i("Transpose", shares, perm=[0, 1, 3, 2]))  # (1, heads, C / heads, T)
     return i("Reshape", mixed, back, last=True)  # (1, C, H / 2, W / 2)
+
+
+def transformer(g: GraphWriter, x: str) -> str:
+    """A whole block at half the extent: norm, attention, and an INT8 perceptron with Gelu, both with residuals."""
+    norm, attend = BLOCK
+    mixed = attention(g, layer_norm(g, x, norm), attend)
+    low = g.op("MaxPool", "skip", [x], shared=True, kernel_shape=[2, 2], strides=[2, 2])
+    total = g.op("Add", "total", [mixed, low], shared=True)
+    wide = g.op("Gelu", "gelu", [g.conv("wide", total, CHANNELS, 2 * CHANNELS, 1, act="")])
+    return g.op("Add", "middle", [g.conv("narrow", wide, 2 * CHANNELS, CHANNELS, 1, act=""), total], shared=True)
 
 
 def position(g: GraphWriter, x: str) -> str:
@@ -265,10 +277,10 @@ def write_piece(path: Path, piece: Piece, *, seed: int = 0) -> Path:
     logits = g.conv("head", x, CHANNELS, 1, 1, act="logits")
     g.share.append({logits})  # the output's scale is fixed
     model = g.finish(logits, frames_u8(4, SIZE))
-    declared = any(node.name.startswith(ISLAND) for node in model.graph.node)
+    declared = [p for p in (ISLAND, *BLOCK) if any(node.name.startswith(p) for node in model.graph.node)]
     metadata = Metadata(
         name="piece", model="piece", kind="ptq", scheme=QuantScheme.PORTABLE,
-        preprocess=PreprocessSpec(height=SIZE, width=SIZE), islands={ISLAND: REASON} if declared else {},
+        preprocess=PreprocessSpec(height=SIZE, width=SIZE), islands=dict.fromkeys(declared, REASON),
         classes=ClassSpec(names=("background", "foreground"), palette=PALETTE[:2]),
     )  # fmt: skip
     write_metadata(model, metadata)

@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 from blocked import run_without
+from island_graphs import BLOCK, REASON, SIZE, transformer, write_piece
 from numpy.typing import NDArray
 from onnx import helper
+from tiny_graph import frames_u8 as make_frames
 
 from edge_unet.canonical import CanonicalGraph, load_graph, strip_qdq
 from edge_unet.core.artifact import Artifact
@@ -215,6 +217,36 @@ class TestEveryTarget:
         with pytest.raises(GraphError, match="strange") as caught:
             case.target.lower(path, case.artifact.precision, into=tmp_path)
         assert "Celu" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES, ids=[f"{name}-{p.value}" for name, p in CASES])
+def test_a_block_with_float_islands(name: str, precision: Precision, tmp_path: Path) -> None:
+    """LayerNormalization and attention stay float, named with their reason; the convolutions and Gelu do not."""
+    target = TARGETS[name]
+    need(target)
+    canonical = write_piece(tmp_path / "canonical.onnx", transformer)
+    graph, into, frames = load_graph(canonical), tmp_path / "into", make_frames(4, SIZE, seed=7)
+    into.mkdir()
+    artifact = target.lower(canonical, precision, into=into)
+    case = Case(target, canonical, graph, into, artifact)
+    with target.open(into, artifact) as session:
+        ours, census = np.concatenate(logits_of(session, graph, frames)), session.census()
+    theirs = np.concatenate(expected_logits(case, frames))
+    equal = mask_from_logits(ours) == mask_from_logits(theirs)
+    assert 0.05 < mask_from_logits(theirs).mean() < 0.95
+    assert equal.mean() >= 0.97
+    assert equal[np.abs(theirs[:, 0]) > 4 / 16].all()
+    if precision is not Precision.INT8:
+        assert census.int8_layers == 0
+        return
+    told = [*(layer.unit for layer in census.layers), *artifact.notes]  # a delegate hides its layers from a census
+    assert all(any(path in text and REASON in text for text in told) for path in BLOCK)
+    inside = [layer for layer in census.layers if REASON in layer.unit]
+    assert {layer.op for layer in inside if layer.precision == "int8"} <= {"MatMul"}  # of two int8 tensors: exact
+    assert census.int8_layers > 0
+    integers = compare_integers(graph, target.read_back(into, artifact), target.scheme)
+    assert integers.offenders == ()
+    assert integers.payloads_compared == len(graph.weights)
 
 
 @pytest.mark.parametrize("name", TARGETS)
