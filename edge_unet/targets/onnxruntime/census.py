@@ -14,7 +14,7 @@ from edge_unet.targets.islands import Islands
 
 NOT_LAYERS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "Identity", "Reshape", "Transpose", "Squeeze"}
-    | {"Unsqueeze", "Flatten", "ReorderInput", "ReorderOutput", "DepthToSpace", "SpaceToDepth", "Slice", "Pad"}
+    | {"Unsqueeze", "Flatten", "ReorderInput", "ReorderOutput", "DepthToSpace", "SpaceToDepth", "Slice", "Split", "Pad"}
     | {"Clip", "Relu"}
 )
 """Ops that only change type, order or extent, and activations: other runtimes count those with their conv."""
