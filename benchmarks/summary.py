@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trained_tables import levels_table, students_table, table
+from trained_tables import machine_line as trained_line
+
 from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult, read_report
 from edge_unet.targets.registry import TARGETS
 
@@ -21,12 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPORT = ROOT / "export"
 STATUS = ROOT / "edge_unet" / "reference" / "int8_status.json"
 CARD = ROOT / "edge_unet" / "reference" / "endoscopy.md"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def newest(kind: str) -> Path:
@@ -188,6 +185,21 @@ def _matrix_row(name: str, row: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def family_table() -> str:
+    """One row per network trained on real images: Dice in FP32 and INT8, the lowest agreement of its levels."""
+    rows = []
+    for name, entry in results_of("matrix")["presets"].items():
+        if not entry["dice"]:
+            continue
+        fp32, int8 = entry["dice"]["fp32"], entry["dice"]["int8"]
+        cells = [f"`{name}`", f"{fp32:.4f}", f"{int8:.4f}", f"{100 * (int8 - fp32):+.2f}"]
+        for target in TARGETS:
+            found = [row["agreement"] for row in entry["rows"] if row["target"] == target]
+            cells.append("blocked" if None in found else f"{100 * min(found):.3f} %")
+        rows.append([*cells, entry["rows"][0]["weights"].removeprefix("trained: ")])
+    return table(["network", "Dice FP32", "Dice INT8", "points", *TARGETS, "training"], rows)
+
+
 def matrix_line() -> str:
     """How the matrix was measured."""
     presets = results_of("matrix")["presets"].values()
@@ -222,10 +234,18 @@ def generated() -> dict[Path, str]:
     quality, latency, machine = quality_table(report), latency_table(report), machine_line(report)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     readme = filled(filled(filled(readme, "quality", quality), "latency", latency), "machine", machine)
+    for kind, block in (("unetpp", levels_table), ("student", students_table)):
+        trained = read_report(newest(kind))
+        readme = filled(readme, kind, block(trained) + "\n\n" + trained_line(trained, newest(kind).name))
     card = filled(filled(CARD.read_text(encoding="utf-8"), "quality", quality), "latency", latency)
     exports = EXPORT / "README.md"
     text = filled(exports.read_text(encoding="utf-8"), "ops", operators_table())
-    for name, block in (("costs", costs_table()), ("matrix", matrix_table()), ("how", matrix_line())):
+    for name, block in (
+        ("costs", costs_table()),
+        ("matrix", matrix_table()),
+        ("how", matrix_line()),
+        ("family", family_table()),
+    ):
         text = filled(text, name, block)
     return {
         ROOT / "README.md": readme,

@@ -1,7 +1,7 @@
 """Measure trained networks on real data: Dice in FP32 and INT8, agreement on every target, latency in one run.
 
     python benchmarks/trained.py runs/unetpp --levels --data DIR --out benchmarks/results/DATE-unetpp.json
-    python benchmarks/trained.py runs/family/* --data DIR --out benchmarks/results/DATE-family.json
+    python benchmarks/trained.py runs/alone runs/distilled --data DIR --out benchmarks/results/DATE-student.json
 
 Each folder holds fp32.safetensors and qat.safetensors as edge-unet train writes them. With --levels both are pruned to
 every deep-supervision level first.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_unet.core.bundle import Bundle
 from edge_unet.core.errors import EdgeUnetError
+from edge_unet.core.registry import lookup
 from edge_unet.core.report import EvaluateResult, VerifyResult, write_report
 from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.bench import bench
@@ -62,13 +63,13 @@ class Found:
     notes: list[str]
 
 
-def measure(pair: Pair, data: Path, room: Path, found: Found) -> None:
-    """Quality of both checkpoints, then every target: artifact, agreement, Dice. What blocks a target is a note."""
+def measure(pair: Pair, data: Path, room: Path, found: Found, targets: Sequence[str]) -> None:
+    """Quality of both checkpoints, then the targets: artifact, agreement, Dice. What blocks a target is a note."""
     recipe = load_checkpoint(pair.qat).info.recipe
     frames = frames_from(data, recipe.preprocess, recipe.classes)
     for model in (pair.fp32, pair.qat):
         found.evaluated.append(evaluate(model, data, frames=frames))
-    for target in TARGETS.values():
+    for target in (lookup(TARGETS, name, "target") for name in targets):
         try:
             (bundle,) = export(pair.qat, (target,), room / "bundles")
             result = verify(bundle.folder, frames=frames)
@@ -80,14 +81,14 @@ def measure(pair: Pair, data: Path, room: Path, found: Found) -> None:
             found.timed.append(bundle)
 
 
-def run(folders: Sequence[Path], data: Path, out: Path, *, by_level: bool, rapid: bool) -> None:
+def run(folders: Sequence[Path], data: Path, out: Path, targets: Sequence[str], *, by_level: bool, rapid: bool) -> None:
     """Everything, into one result file."""
     found = Found([], [], [], [])
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as name:
         room = Path(name)
         for folder in folders:
             for pair in pairs_of(folder, room, by_level=by_level):
-                measure(pair, data, room, found)
+                measure(pair, data, room, found, targets)
         report = bench([b.folder for b in found.timed], room / "bench.json", rapid=rapid)
     notes = (*found.notes, f"Dice: plain threshold at logit 0, mean over the validation images of {data.name}.")
     update = {"verified": tuple(found.verified), "evaluated": tuple(found.evaluated), "notes": notes}
@@ -101,10 +102,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--levels", action="store_true")
     parser.add_argument("--rapid", action="store_true")
     given = parser.parse_args()
-    run(given.runs, given.data, given.out, by_level=given.levels, rapid=given.rapid)
+    run(given.runs, given.data, given.out, given.targets, by_level=given.levels, rapid=given.rapid)
 
 
 if __name__ == "__main__":

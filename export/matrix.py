@@ -2,9 +2,9 @@
 
 python export/matrix.py                     the presets of SELECTION that have no rows yet
 python export/matrix.py NAME [NAME …]       these presets, measured anew
-python export/matrix.py NAME --checkpoint QAT.safetensors --data FOLDER   with trained weights
+python export/matrix.py NAME --run runs/NAME --data FOLDER   with the weights of a training and real images
 
-Without a checkpoint a network is trained for one short epoch in FP32 and one in QAT on procedural scenes. Rows are kept
+Without a run a network is trained for one short epoch in FP32 and one in QAT on procedural scenes. Rows are kept
 in export/results/matrix.json after every preset; `python benchmarks/summary.py` makes the table of export/README.md.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from edge_unet.core.files import canonical_json, written_whole
 from edge_unet.measure.environment import read_environment
 from edge_unet.models import PRESETS
+from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.matrix import quick_checkpoint, rows_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "matrix.json"
@@ -31,28 +32,41 @@ SELECTION = (
 """One preset a network, of a size that an edge machine can run; the others take hours on two cores."""
 
 
+def dice_of(run: Path) -> dict[str, float]:
+    """Validation Dice of the kept weights, FP32 and INT8 (fake-quant), as training measured it."""
+    files = {"fp32": run / "fp32.safetensors", "int8": run / "qat.safetensors"}
+    return {kind: load_checkpoint(path).info.metrics["val_dice"] for kind, path in files.items()}
+
+
+def described(run: Path) -> str:
+    """How a run was trained, in short."""
+    recipe = load_checkpoint(run / "qat.safetensors").info.recipe
+    epochs = f"{recipe.train.epochs} epochs FP32 and {recipe.quantize.qat.epochs} QAT"
+    return f"{epochs} on {', '.join(recipe.data.train) or 'procedural scenes'}"
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--run", type=Path, help="folder with fp32.safetensors and qat.safetensors")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=4)
     given = parser.parse_args()
     known = json.loads(RESULTS.read_text(encoding="utf-8"))["presets"] if RESULTS.is_file() else {}
     for name in given.names or [name for name in SELECTION if name not in known]:
         with tempfile.TemporaryDirectory(prefix="edge-unet-") as folder:
-            checkpoint, weights = given.checkpoint, "trained"
-            if checkpoint is None:
-                weights = "one epoch FP32 and one QAT on 64 procedural scenes"
+            weights = "one epoch FP32 and one QAT on 64 procedural scenes"
+            if given.run is None:
                 checkpoint = quick_checkpoint(name, PRESETS[name], Path(folder), size=SIZE, train_size=TRAIN_SIZE)
             else:
-                weights = f"{checkpoint.name} of {checkpoint.parent.name}"
+                checkpoint, weights = given.run / "qat.safetensors", f"trained: {described(given.run)}"
             rows = rows_of(name, checkpoint, weights=weights, data=given.data, images=given.images)
         cpu = read_environment(threads=1).cpu_model
         known[name] = {
             "measured": datetime.now(timezone.utc).date().isoformat(),
             "cpu": cpu,
+            "dice": {} if given.run is None else dice_of(given.run),
             "rows": [row.model_dump(mode="json") for row in rows],
         }
         RESULTS.parent.mkdir(exist_ok=True)

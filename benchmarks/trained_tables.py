@@ -1,0 +1,104 @@
+"""The tables of trained networks: deep-supervision levels, a student with and without its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def networks(report: BenchReport) -> list[str]:
+    """The names of a report's networks, in its order."""
+    names = [e.subject.bundle for e in report.evaluated if e.subject and e.subject.bundle]
+    return list(dict.fromkeys(names))
+
+
+def checkpoint_dice(report: BenchReport, name: str, precision: str) -> float | None:
+    """Dice of a network's checkpoint on torch."""
+    found: list[EvaluateResult] = [
+        e for e in report.evaluated
+        if e.subject and e.subject.bundle == name and e.subject.target == "checkpoint"
+        and e.subject.precision.value == precision
+    ]  # fmt: skip
+    return found[0].dice if found else None
+
+
+def verified(report: BenchReport, name: str, target: str) -> VerifyResult | None:
+    """What verify said of a network on a target."""
+    return next((v for v in report.verified if v.bundle == name and v.target == target), None)
+
+
+def p90_ms(report: BenchReport, name: str, target: str, precision: str) -> str:
+    """p90 of a network on a target, or ''."""
+    rows: list[Measurement] = [
+        m for m in report.measurements
+        if m.scope == "model" and m.target == target and m.precision.value == precision and m.bundle == name
+    ]  # fmt: skip
+    return f"{rows[0].p90_ns / 1e6:.2f}" if rows else ""
+
+
+def _dice_cells(report: BenchReport, name: str) -> list[str]:
+    fp32, int8 = checkpoint_dice(report, name, "fp32"), checkpoint_dice(report, name, "int8")
+    if fp32 is None or int8 is None:
+        return ["", "", ""]
+    return [f"{fp32:.4f}", f"{int8:.4f}", f"{100 * (int8 - fp32):+.2f}"]
+
+
+def _target_cells(report: BenchReport, name: str, target: str) -> list[str]:
+    found = verified(report, name, target)
+    if found is None:
+        return ["blocked", "", "", ""]
+    dice = "" if found.dice is None else f"{found.dice:.4f}"
+    kib = f"{found.artifact_bytes / 1024:.0f}" if found.artifact_bytes else ""
+    return [dice, kib, p90_ms(report, name, target, "int8"), p90_ms(report, name, target, "fp32")]
+
+
+def levels_table(report: BenchReport) -> str:
+    """One row per level: Dice in FP32 and INT8, and what it costs on OpenVINO and LiteRT."""
+    rows = [
+        [name.rsplit("-", 1)[-1], *_dice_cells(report, name), *_target_cells(report, name, "cpu"),
+         *_target_cells(report, name, "android")]
+        for name in networks(report)
+    ]  # fmt: skip
+    costs = ("Dice INT8", "KiB", "p90 INT8 ms", "p90 FP32 ms")
+    head = [
+        "level",
+        "Dice FP32",
+        "Dice QAT",
+        "points",
+        *(f"OpenVINO {c}" for c in costs),
+        *(f"LiteRT {c}" for c in costs),
+    ]
+    return table(head, rows)
+
+
+def students_table(report: BenchReport) -> str:
+    """One row per network: Dice in FP32 and INT8, agreement on every target."""
+    targets = list(dict.fromkeys(v.target for v in report.verified))
+    rows = []
+    for name in networks(report):
+        found = [verified(report, name, target) for target in targets]
+        rows.append(
+            [f"`{name}`", *_dice_cells(report, name),
+             *("blocked" if v is None else f"{100 * v.agreement:.3f} %" for v in found),
+             p90_ms(report, name, "cpu", "int8"), p90_ms(report, name, "android", "int8")]
+        )  # fmt: skip
+    head = ["network", "Dice FP32", "Dice INT8", "points", *targets, "OpenVINO INT8 p90 ms", "LiteRT INT8 p90 ms"]
+    return table(head, rows)
+
+
+def machine_line(report: BenchReport, file: str) -> str:
+    """Where and how it was measured."""
+    environment, schedule = report.environment, report.schedule
+    runs = f"{schedule.runs} runs or {schedule.limit_ns / 1e9:.0f} s a row" if schedule else ""
+    blocked = "".join(f" {note}." for note in report.notes if "blocked" in note)
+    return (
+        f"{environment.cpu_model}, {environment.threads} thread, {runs}, interleaved. "
+        f"Result file: `benchmarks/results/{file}`.{blocked}"
+    )
