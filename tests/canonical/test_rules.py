@@ -234,19 +234,15 @@ def decomposed_layer_norm(model: onnx.ModelProto) -> None:
     put(model, "epsilon", np.float32(1e-5))
     source = node(model, "resize").input[0]
     scale = node(model, "head.act.q").input[1]
-    insert_before(
-        model,
-        "resize",
-        helper.make_node("ReduceMean", [source, "axes"], ["mean"], "mean"),
-        helper.make_node("QuantizeLinear", ["mean", scale, "zp"], ["mean.q"], "mean.q"),
-        helper.make_node("DequantizeLinear", ["mean.q", scale, "zp"], ["mean.dq"], "mean.dq"),
-        helper.make_node("Add", ["mean.dq", "epsilon"], ["shifted"], "shifted"),
-        helper.make_node("QuantizeLinear", ["shifted", scale, "zp"], ["shifted.q"], "shifted.q"),
-        helper.make_node("DequantizeLinear", ["shifted.q", scale, "zp"], ["shifted.dq"], "shifted.dq"),
-        helper.make_node("Sqrt", ["shifted.dq"], ["root"], "root"),
-        helper.make_node("QuantizeLinear", ["root", scale, "zp"], ["root.q"], "root.q"),
-        helper.make_node("DequantizeLinear", ["root.q", scale, "zp"], ["root.dq"], "root.dq"),
-    )
+    inputs_of = {"mean": [source, "axes"], "shifted": ["mean.dq", "epsilon"], "root": ["shifted.dq"]}
+    for op, (name, inputs) in zip(("ReduceMean", "Add", "Sqrt"), inputs_of.items(), strict=True):
+        insert_before(
+            model,
+            "resize",
+            helper.make_node(op, inputs, [name], name),
+            helper.make_node("QuantizeLinear", [name, scale, "zp"], [f"{name}.q"], f"{name}.q"),
+            helper.make_node("DequantizeLinear", [f"{name}.q", scale, "zp"], [f"{name}.dq"], f"{name}.dq"),
+        )
     node(model, "resize").input[0] = "root.dq"
 
 
@@ -254,6 +250,10 @@ def computed_scale(model: onnx.ModelProto) -> None:
     scale = node(model, "expand.act.q").input[1]
     insert_before(model, "expand.act.q", helper.make_node("Identity", [scale], ["computed"], "compute"))
     node(model, "expand.act.q").input[1] = "computed"
+
+
+def convolution_in_island(model: onnx.ModelProto) -> None:
+    write_metadata(model, parse_metadata(model.metadata_props[0].value).model_copy(update={"islands": {"mid": "why"}}))
 
 
 Break = Callable[[onnx.ModelProto], None]
@@ -282,6 +282,7 @@ CASES: list[tuple[str, Break, str, str]] = [
     ("shared-scale", pool_scales_differ, "pool", "expected one scale over MaxPool"),
     ("add-inputs", float_branch_into_add, "residual", "input 'project' of Add: expected a dequantized tensor"),
     ("quantized-inputs", float_into_conv, "depthwise", "input 'expand.act' of Conv: expected a dequantized tensor"),
+    ("islands-weightless", convolution_in_island, "mid", "no weights inside the float island 'mid', received Conv"),
     ("resize-modes", align_corners, "resize", "received align_corners; retrain without it"),
     ("resize-modes", uneven_nearest, "up0", "received asymmetric with ceil"),
     ("resize-modes", cubic, "resize", "received mode cubic"),
