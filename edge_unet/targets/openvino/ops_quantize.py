@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edge_unet.canonical import CanonicalGraph, Node
@@ -20,6 +22,9 @@ UNARY = frozenset({"Clip", "Relu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"
 BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 """Elementwise ops that the plugin fuses into the conv in front of them."""
 
+CURVED = frozenset({"Gelu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh"})
+"""Ops whose results lie anywhere between two steps, as those of float islands do."""
+
 
 def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as the op
     """FakeQuantize named as the canonical tensor. The input's reads u8 pixels 0..255 as they come."""
@@ -32,6 +37,8 @@ def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as th
         ir.put(node, x, node.output)  # its inputs lie on this grid already: rounding again would be a pass for nothing
         return
     if node.inputs[0] != ir.graph.input:
+        if maker is not None and (ir.graph.island(maker) is not None or maker.op in CURVED):
+            x = _rounded(x, grid, ir)
         ir.put(node, ir.fake_quantize(x, grid), node.output)
         if _loses_rounding(node, ir.graph):
             ir.made[node.output] = ir.ops.prelu(ir.made[node.output], np.array([1], np.float32))
@@ -43,6 +50,16 @@ def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as th
             f"mean {preprocess.mean} and scale {preprocess.scale}; expected mean 128 and equal scales"
         )
     ir.put(node, ir.fake_quantize(x, grid, 0, 255), node.output)
+
+
+def _rounded(x: Any, grid: Grid, ir: IrGraph) -> Any:
+    """`x` on the grid before FakeQuantize sees it. FakeQuantize rounds x / scale + 128 in float32, whose last bit is
+    1.5e-5 of a step by then: one value in 70,000 of a smooth function falls on the other side of a tie."""
+    scale = np.float32(grid.scale.reshape(()))
+    if np.frexp(scale)[0] != 0.5:
+        return x  # dividing by other than a power of two would round itself
+    steps = ir.ops.round(ir.ops.multiply(x, np.float32(1) / scale), "half_to_even")
+    return ir.ops.multiply(steps, scale)
 
 
 def _on_this_grid(maker: Node, grid: Grid, graph: CanonicalGraph) -> bool:
