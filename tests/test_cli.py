@@ -23,7 +23,20 @@ from edge_unet.measure.environment import read_environment
 from edge_unet.pipeline import bench as bench_module
 from edge_unet.pipeline import reference
 
-VERBS = ("train", "quantize", "prune", "export", "verify", "evaluate", "bench", "report", "camera", "demo", "models", "doctor")
+VERBS = (
+    "train",
+    "quantize",
+    "prune",
+    "export",
+    "verify",
+    "evaluate",
+    "bench",
+    "report",
+    "camera",
+    "demo",
+    "models",
+    "doctor",
+)
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
 HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
 
