@@ -27,12 +27,12 @@ def test_the_unet_shares_exactly_its_pools_upsamplings_and_concats(
     make_recipe: Callable[..., Recipe], make_net: Callable[[Recipe], nn.Module]
 ) -> None:
     assert shared_sets(make_net(make_recipe("unet"))) == {
-        "encoder_0_1_2": {"encoder.0.1.2", "pool", "reduce.2.2", "cat_2"},
-        "encoder_1_1_2": {"encoder.1.1.2", "pool_1", "reduce.1.2", "cat_1"},
-        "encoder_2_1_2": {"encoder.2.1.2", "pool_2", "reduce.0.2", "cat"},
-        "encoder_3_1_2": {"encoder.3.1.2", "up.0"},
-        "decoder_0_1_2": {"decoder.0.1.2", "up.1"},
-        "decoder_1_1_2": {"decoder.1.1.2", "up.2"},
+        "encoder_0_1_2": {"encoder.0.1.2", "pool", "up.2.1.2", "cat_2"},
+        "encoder_1_1_2": {"encoder.1.1.2", "pool_1", "up.1.1.2", "cat_1"},
+        "encoder_2_1_2": {"encoder.2.1.2", "pool_2", "up.0.1.2", "cat"},
+        "encoder_3_1_2": {"encoder.3.1.2", "up.0.0"},
+        "decoder_0_1_2": {"decoder.0.1.2", "up.1.0"},
+        "decoder_1_1_2": {"decoder.1.1.2", "up.2.0"},
     }
 
 

@@ -37,7 +37,7 @@ def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as th
         ir.put(node, x, node.output)  # its inputs lie on this grid already: rounding again would be a pass for nothing
         return
     if node.inputs[0] != ir.graph.input:
-        if maker is not None and (ir.graph.island(maker) is not None or maker.op in CURVED):
+        if maker is not None and (_leaves_island(maker, ir.graph) or maker.op in CURVED):
             x = _rounded(x, grid, ir)
         ir.put(node, ir.fake_quantize(x, grid), node.output)
         if _loses_rounding(node, ir.graph):
@@ -50,6 +50,12 @@ def QuantizeLinear(node: Node, ir: IrGraph) -> None:  # noqa: N802 - named as th
             f"mean {preprocess.mean} and scale {preprocess.scale}; expected mean 128 and equal scales"
         )
     ir.put(node, ir.fake_quantize(x, grid, 0, 255), node.output)
+
+
+def _leaves_island(maker: Node, graph: CanonicalGraph) -> bool:
+    """Whether a float island ends here. Not one that is a lone sum: the plugin would fuse it with the rounding into one
+    kernel that no longer bears the island's name, and the census would lose it."""
+    return graph.island(maker) is not None and maker.op != "Add"
 
 
 def _rounded(x: Any, grid: Grid, ir: IrGraph) -> Any:
