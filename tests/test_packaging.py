@@ -65,7 +65,7 @@ def test_data_files_that_code_reads_are_in_it(names: set[str]) -> None:
     assert "edge_unet/targets/tensorrt/kit/build.py" in names
     shipped = {p.relative_to(ROOT).as_posix() for p in (PACKAGE / "reference").glob("*") if p.is_file()}
     assert shipped <= names
-    assert {Path(name).suffix for name in shipped} <= {".safetensors", ".md"}
+    assert {Path(name).suffix for name in shipped} <= {".json", ".md", ".safetensors"}
 
 
 def test_a_wheel_is_small(wheel: Path) -> None:
