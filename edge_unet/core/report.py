@@ -15,7 +15,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from edge_unet.core.artifact import Census, Scope
 from edge_unet.core.errors import ArtifactError, UsageError, in_words
 from edge_unet.core.files import canonical_json, write_text
+from edge_unet.core.limits import LayerTimes, LimitRow, Peaks
+from edge_unet.core.machine import Environment
 from edge_unet.core.spec import Frozen, Precision
+from edge_unet.core.subject import Subject
 
 STAND_IN = "semantics on ONNX Runtime / interpreter, not the device"
 """Label of every row that no hardware of the target produced."""
@@ -38,30 +41,6 @@ STAGES = ("preprocess", "infer", "postprocess", "draw")
 """The stages of an end-to-end run, in order."""
 
 
-class Environment(Frozen):
-    """The machine a number was taken on."""
-
-    os: str | None = None
-    kernel: str | None = None
-    machine: str | None = None
-    """Instruction set: x86_64, aarch64."""
-    cpu_model: str | None = None
-    cores_used: int | None = None
-    """Cores this process may run on."""
-    threads: int | None = None
-    governor: str | None = None
-    mhz: float | None = None
-    temperature_c: float | None = None
-    power_mode: str | None = None
-    memory_bytes: int | None = None
-    python: str | None = None
-    packages: Mapping[str, str] = {}
-    amx: bool | None = None
-    """AMX INT8 tiles."""
-    vnni: bool | None = None
-    """AVX512-VNNI or AVX-VNNI."""
-
-
 class Schedule(Frozen):
     """How often and how long each subject runs; see measure.latency."""
 
@@ -77,24 +56,6 @@ class Schedule(Frozen):
 
 FULL = Schedule()
 RAPID = Schedule(runs=64, limit_ns=6_000_000_000)
-
-
-class Subject(Frozen):
-    """Which artifact, opened by which runtime, a result is about."""
-
-    target: str
-    precision: Precision
-    runtime: str
-    """Name and version, for example 'openvino 2026.4.1'."""
-    bundle: str
-    artifact_sha256: str
-    on_device: bool = True
-    """False where an interpreter or another runtime stood in for the target's hardware (STAND_IN)."""
-
-    @property
-    def label(self) -> str:
-        """'cpu int8': how a row is called."""
-        return f"{self.target} {self.precision.value}"
 
 
 class StageTime(Frozen):
@@ -318,7 +279,8 @@ class NotMeasured(Frozen):
 class BenchReport(Frozen):
     """report.json: all that was found out about a set of artifacts on one machine."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
+    """2 added peaks, limits, layer_times, and the state of the machine afterwards. Files of 1 are still read."""
     title: str
     created: str | None = None
     """ISO 8601 time, given by the caller."""
@@ -331,6 +293,9 @@ class BenchReport(Frozen):
     verified: tuple[VerifyResult, ...] = ()
     evaluated: tuple[EvaluateResult, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    peaks: Peaks | None = None
+    limits: tuple[LimitRow, ...] = ()
+    layer_times: tuple[LayerTimes, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

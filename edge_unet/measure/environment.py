@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from edge_unet.core.report import Environment
+from edge_unet.core.machine import Environment
 
 PACKAGES = ("edge-unet", "numpy", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "coremltools", "opencv-python-headless")  # noqa: E501  # fmt: skip
 """What shapes a number; only those installed are recorded."""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from edge_unet.core.confusion import Confusion
 from edge_unet.core.errors import UsageError
-from edge_unet.core.report import EvaluateResult, Subject
+from edge_unet.core.report import EvaluateResult
 from edge_unet.core.spec import ClassSpec
+from edge_unet.core.subject import Subject
 from edge_unet.measure.boundary import boundary_f1
 
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from edge_unet.core.bundle import Bundle, open_bundle
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.registry import lookup
-from edge_unet.core.report import EvaluateResult, Subject
+from edge_unet.core.report import EvaluateResult
 from edge_unet.core.spec import ClassSpec, Precision, PreprocessSpec, mask_from_logits
+from edge_unet.core.subject import Subject
 from edge_unet.measure.masks import predictor
 from edge_unet.measure.quality import evaluate as measure_quality
 from edge_unet.pipeline.frames import FrameSet, frames_from

@@ -94,7 +94,7 @@ def test_report_there_and_back(tmp_path: Path) -> None:
     first = path.read_bytes()
     write_report(path, report)
     assert path.read_bytes() == first
-    assert json.loads(first)["schema_version"] == 1
+    assert json.loads(first)["schema_version"] == 2
 
 
 def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
@@ -109,6 +109,17 @@ def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
     path.write_text(text.replace('"p50_ns": 50', '"p50_ns": 5'))
     with pytest.raises(ArtifactError, match="p50_ns is 5 but samples_ns give 50"):
         read_report(path)
-    path.write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
     with pytest.raises(ArtifactError, match="schema_version"):
         read_report(path)
+
+
+def test_a_report_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_report(path, BenchReport(title="t", environment=Environment(), measurements=(measurement(),)))
+    values = json.loads(path.read_text())
+    for name in ("peaks", "limits", "layer_times"):
+        del values[name]
+    path.write_text(json.dumps(values | {"schema_version": 1}))
+    old = read_report(path)
+    assert (old.schema_version, old.limits, old.measurements[0].p50_ns) == (1, (), 50)

@@ -97,9 +97,7 @@ def test_every_target_gives_the_same_masks(trained: tuple[str, Path], tmp_path: 
         prune_checkpoint(checkpoint, names[-2], model)
     rows += rows_of(name, model, weights="test", images=2, timed=False)
     assert {row.target for row in rows} == set(TARGETS)
-    # After so few steps many logits lie beside zero, where one step of a logit decides a pixel.
-    bad = [row for row in rows if row.status != "passed" and (row.max_lsb is None or row.max_lsb > 2)]
-    assert [f"{row.target}: {row.status} {row.reason}" for row in bad] == []
+    assert [f"{row.target}: {row.status} {row.reason}" for row in rows if row.status != "passed"] == []
 
 
 def test_the_default_build_has_one_head() -> None:

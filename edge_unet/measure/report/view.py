@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_unet.core.artifact import Census
-from edge_unet.core.report import (
-    NS_PER_MS,
-    STAGES,
-    STAND_IN,
-    BenchReport,
-    EvaluateResult,
-    Measurement,
-    Subject,
-)
+from edge_unet.core.report import NS_PER_MS, STAGES, STAND_IN, BenchReport, EvaluateResult, Measurement
 from edge_unet.core.spec import Precision
+from edge_unet.core.subject import Subject
 from edge_unet.measure.report import charts
 from edge_unet.measure.report.wording import Names, detail_of, milliseconds, score, share
 

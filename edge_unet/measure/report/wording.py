@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edge_unet.core.report import NS_PER_MS, STAND_IN, BenchReport, Subject
+from edge_unet.core.report import NS_PER_MS, STAND_IN, BenchReport
+from edge_unet.core.subject import Subject
 
 NOT_MEASURED = "not measured"
 SPACE = "\N{NO-BREAK SPACE}"

@@ -28,18 +28,23 @@ def _biased(node: Node, made: Any, ir: IrGraph) -> None:
 
     An INT8 conv has one always. Where it is the same in every channel the plugin folds the weights' scale and the bias
     into the bounds of the FakeQuantize behind, which are then divided by the scale: by 7 * 2**n that is not exact, and
-    a sum half-way between two codes goes the wrong way (seen in 2026.4). Numbers that add nothing, but differ from
-    channel to channel, keep the scale where it is. A single channel has no such help.
+    a sum half-way between two codes goes the wrong way (seen in 2026.4). Zeros become numbers that add nothing but
+    differ from channel to channel; behind another such bias a PReLU of slope 1, which changes no value, keeps the
+    scale where it is. An activation in between does so by itself.
     """
     ir.put(node, made)
     channels = ir.graph.shapes[node.output][1]
     name = node.inputs[2] if len(node.inputs) > 2 else f"{node.name}{MARK}bias"
     bias = ir.graph.constant(name, node) if len(node.inputs) > 2 else np.zeros(channels, np.float32)
-    if node.inputs[1] in ir.graph.weights and not bias.any():
+    int8 = node.inputs[1] in ir.graph.weights
+    if int8 and not bias.any():
         bias = np.where(np.arange(channels) % 2, NOTHING, 2 * NOTHING).astype(np.float32)
     elif len(node.inputs) < 3:
         return
     biased = ir.ops.add(made, ir.name(ir.ops.constant(bias.reshape(1, -1, 1, 1)), name))  # (1, C, 1, 1)
+    rounded_next = any(reader.op == "QuantizeLinear" for reader in ir.graph.consumers.get(node.output, ()))
+    if int8 and rounded_next and (bias == bias[0]).all():
+        biased = ir.ops.prelu(biased, np.array([1], np.float32))
     ir.put(node, biased, f"{node.name}{MARK}biased")
 
 

@@ -120,21 +120,21 @@ def test_every_op_runs_in_float(name: str, tmp_path: Path) -> None:
         assert session.census().by_precision().keys() == {"fp32"}
 
 
-def test_sums_half_way_between_two_codes_round_as_the_reference_does(tmp_path: Path) -> None:
-    """A weight scale of 7 * 2**n and no bias: the plugin would divide the quantizer's bounds by 7. Red and green cancel
-    here, and each odd blue code lands half-way between two codes."""
+@pytest.mark.parametrize(("channels", "bias"), [(4, 0), (4, 33), (1, 0), (1, -33)])
+def test_sums_half_way_between_two_codes_round_as_the_reference_does(channels: int, bias: int, tmp_path: Path) -> None:
+    """A weight scale of 7 * 2**n and one bias for all channels: the plugin would divide the quantizer's bounds by 7."""
+    rng = np.random.default_rng(0)
     graph = OneOp()
-    codes = np.tile(np.array([127, -127, 8]), (4, 1))[:, :, None, None]  # (4, 3, 1, 1)
-    weight = graph.weight("weight", codes * 7 / 2**12, axis=0)
-    graph.op("Conv", "conv", [graph.last, weight], 1 / 2**14, kernel_shape=[1, 1])
-    graph.op("MaxPool", "pool", [graph.last], 1 / 2**14, kernel_shape=[1, 1], strides=[1, 1])
+    codes = rng.integers(-127, 128, (channels, 3, 1, 1))
+    codes[:, 0] = 127
+    weight = graph.weight("weight", codes * 7 / 2**11, axis=0)
+    graph.constants["bias"] = np.full(channels, bias * 7 / 2**14, np.float32)
+    graph.op("Conv", "conv", [graph.last, weight, "bias"], 2**-5, kernel_shape=[1, 1])
+    graph.op("MaxPool", "pool", [graph.last], 2**-5, kernel_shape=[1, 1], strides=[1, 1])
     canonical = graph.write(tmp_path / "canonical.onnx")
     artifact = lower(canonical, Precision.INT8, into=tmp_path)
-    blue = np.arange(-32, 32).reshape(8, 8) + 128
-    frame = np.stack([blue[::-1], blue[::-1], blue], axis=-1).astype(np.uint8)[None]
+    preprocess = load_graph(canonical).metadata.preprocess
     with open_reference(canonical) as reference, open_openvino(tmp_path, artifact) as session:
-        spec = reference.artifact.inputs[0]
-        feed = {"image": feed_from_pixels(frame, spec, load_graph(canonical).metadata.preprocess)}
-        expected = reference.infer(feed)["logits"] * 2**14
-        assert np.array_equal(expected[0, 0], np.rint(3.5 * (blue - 128)))
-        assert np.array_equal(session.infer({"image": frame})["logits"] * 2**14, expected)
+        for frame in rng.integers(0, 256, (400, 1, 8, 8, 3), np.uint8):
+            feed = {"image": feed_from_pixels(frame, reference.artifact.inputs[0], preprocess)}
+            assert np.array_equal(session.infer({"image": frame})["logits"], reference.infer(feed)["logits"])
