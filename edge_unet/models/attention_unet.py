@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.models.attention import AttentionGate
 from edge_unet.models.blocks import init_head, init_weights, logit_clip, upsample_to
-from edge_unet.models.unet import double_conv
+from edge_unet.models.unet import double_conv, encoder_levels, encoder_taps
 
 PRESETS = tuple(
     (f"attention_unet-{base}", ModelSpec(name="attention_unet", base=base, depth=4)) for base in (8, 16, 64)
@@ -27,9 +27,7 @@ class AttentionUNet(nn.Module):
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
         super().__init__()
         widths = [spec.base * 2**level for level in range(spec.depth + 1)]
-        self.encoder = nn.ModuleList(
-            double_conv(cin, cout) for cin, cout in zip([in_channels, *widths[:-1]], widths, strict=True)
-        )
+        self.encoder = encoder_levels(in_channels, widths)
         self.pool = nn.MaxPool2d(2)
         self.up, self.gate, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for cin, cout in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True):
@@ -43,11 +41,8 @@ class AttentionUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits."""
-        taps = []
-        for n, level in enumerate(self.encoder):
-            x = level(self.pool(x) if n else x)  # (N, base * 2**n, H/2**n, W/2**n)
-            taps.append(x)
-        for up, gate, conv, tap in zip(self.up, self.gate, self.decoder, reversed(taps[:-1]), strict=True):
+        *taps, x = encoder_taps(self.encoder, self.pool, x)
+        for up, gate, conv, tap in zip(self.up, self.gate, self.decoder, reversed(taps), strict=True):
             coarse = up(x)  # (N, base * 2**n, H/2**n, W/2**n)
             x = conv(torch.cat((tap * gate(coarse, tap), coarse), dim=1))
         logits: Tensor = self.clip(self.head(x))  # (N, classes, H, W)

@@ -53,10 +53,14 @@ class MobileUNetV2(nn.Module):
         self.stem, self.encoder, widths = mobilenet_v2(in_channels, spec.width, spec.depth)
         channels = round_to_8(CHANNELS * spec.width)
         self.taps = nn.ModuleList(
-            nn.Sequential(MeanGate(cin), conv_bn(cin, channels, 1, act=False)) for cin in widths[-LEVELS:]
+            nn.Sequential(*self.tap(number, cin, channels)) for number, cin in enumerate(widths[-LEVELS:])
         )
         init_weights(self)
         self.decoder = SdiDecoder(spec, channels, classes, "bounded")
+
+    def tap(self, number: int, cin: int, channels: int) -> list[nn.Module]:
+        """What stands between tap `number` of the encoder (0 = 1/4) and the decoder."""
+        return [MeanGate(cin), conv_bn(cin, channels, 1, act=False)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, L4, mean), each (N, classes, H, W)."""

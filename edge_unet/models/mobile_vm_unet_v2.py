@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.core.registry import lookup, registry
-from edge_unet.models.blocks import conv_bn, init_weights, round_to_8
-from edge_unet.models.mobile_unet import mobilenet_v2
-from edge_unet.models.mobile_unet_v2 import CHANNELS, MeanGate
-from edge_unet.models.unet_v2 import LEVELS, SdiDecoder, require_depth
+from edge_unet.models.mobile_unet_v2 import MobileUNetV2
+from edge_unet.models.unet_v2 import LEVELS
 from edge_unet.models.vss import Form, VssBlock, start_projections
 
 SCANNED = 2
@@ -36,35 +34,18 @@ PRESETS = tuple(
 )
 
 
-class MobileVMUNetV2(nn.Module):
+class MobileVMUNetV2(MobileUNetV2):
     """(N, in_channels, H, W) normalised frame -> (L1, …, L4, mean), each (N, classes, H, W) logits in +-7.94.
 
     H, W: multiples of 32.
     """
 
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
-        super().__init__()
-        require_depth(spec)
-        form = lookup(FORMS, spec.variant or "selective", "mobile_vm_unet_v2 variant")
-        self.stem, self.encoder, widths = mobilenet_v2(in_channels, spec.width, spec.depth)
-        channels = round_to_8(CHANNELS * spec.width)
-        self.taps = nn.ModuleList()
-        for number, cin in enumerate(widths[-LEVELS:]):
-            tap: list[nn.Module] = [MeanGate(cin), conv_bn(cin, channels, 1, act=False)]
-            if number >= LEVELS - SCANNED:
-                tap.append(VssBlock(channels, form))
-            self.taps.append(nn.Sequential(*tap))
-        init_weights(self)
+        self.form = lookup(FORMS, spec.variant or "selective", "mobile_vm_unet_v2 variant")
+        super().__init__(spec, in_channels, classes)
         start_projections(self)
-        self.decoder = SdiDecoder(spec, channels, classes, "bounded")
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, in_channels, H, W) normalised frame -> (L1, …, L4, mean), each (N, classes, H, W)."""
-        x = self.stem(x)  # (N, stem, H/2, W/2)
-        made = []
-        for level in self.encoder:
-            x = level(x)  # (N, tap, H / 2**level, W / 2**level)
-            made.append(x)
-        maps = [tap(y) for tap, y in zip(self.taps, made[-LEVELS:], strict=True)]  # (N, C, H / 2**(i+2), …)
-        levels: tuple[Tensor, ...] = self.decoder(maps)
-        return levels
+    def tap(self, number: int, cin: int, channels: int) -> list[nn.Module]:
+        """As in Mobile U-Net v2, with a scan behind the coarse ones."""
+        scan = [VssBlock(channels, self.form)] if number >= LEVELS - SCANNED else []
+        return [*super().tap(number, cin, channels), *scan]

@@ -8,6 +8,8 @@ leaves no checkerboard (Odena et al. 2016). Deviations: same padding instead of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -27,15 +29,27 @@ def double_conv(cin: int, cout: int) -> nn.Sequential:
     return nn.Sequential(conv_bn(cin, cout, 3), conv_bn(cout, cout, 3))
 
 
+def encoder_levels(in_channels: int, widths: Sequence[int]) -> nn.ModuleList:
+    """One double_conv for each of `widths`; in front of all but the first stands a pool (encoder_taps)."""
+    return nn.ModuleList(double_conv(cin, cout) for cin, cout in zip([in_channels, *widths[:-1]], widths, strict=True))
+
+
+def encoder_taps(levels: nn.ModuleList, pool: nn.Module, x: Tensor) -> list[Tensor]:
+    """What each level gives, (N, widths[n], H/2**n, W/2**n), finest first."""
+    taps = []
+    for n, level in enumerate(levels):
+        x = level(pool(x) if n else x)  # (N, widths[n], H/2**n, W/2**n)
+        taps.append(x)
+    return taps
+
+
 class UNet(nn.Module):
     """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits in +-7.94. H, W: multiples of 2**depth."""
 
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
         super().__init__()
         widths = [spec.base * 2**level for level in range(spec.depth + 1)]
-        self.encoder = nn.ModuleList(
-            double_conv(cin, cout) for cin, cout in zip([in_channels, *widths[:-1]], widths, strict=True)
-        )
+        self.encoder = encoder_levels(in_channels, widths)
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -48,11 +62,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) normalised frame -> (N, classes, H, W) logits."""
-        taps = []
-        for n, level in enumerate(self.encoder):
-            x = level(self.pool(x) if n else x)  # (N, base * 2**n, H/2**n, W/2**n)
-            taps.append(x)
-        for up, conv, tap in zip(self.up, self.decoder, reversed(taps[:-1]), strict=True):
+        *taps, x = encoder_taps(self.encoder, self.pool, x)
+        for up, conv, tap in zip(self.up, self.decoder, reversed(taps), strict=True):
             x = conv(torch.cat((up(x), tap), dim=1))  # (N, base * 2**n, H/2**n, W/2**n)
         logits: Tensor = self.clip(self.head(x))  # (N, classes, H, W)
         return logits

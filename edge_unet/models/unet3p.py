@@ -24,7 +24,7 @@ from torch.nn import functional
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.models.blocks import Heads, conv_bn, fixed_conv, init_head, init_weights, resizing, upsample
-from edge_unet.models.unet import double_conv
+from edge_unet.models.unet import encoder_levels
 
 GUIDED = "cgm"
 DECISIVE = 16.0
@@ -52,9 +52,7 @@ class UNet3Plus(nn.Module):
         widths = [spec.base * 2**level for level in range(spec.depth + 1)]
         joined = (spec.depth + 1) * spec.base
         self.pool = nn.MaxPool2d(2)
-        self.encoder = nn.ModuleList(
-            double_conv(cin, cout) for cin, cout in zip([in_channels, *widths[:-1]], widths, strict=True)
-        )
+        self.encoder = encoder_levels(in_channels, widths)
         self.branch, self.fuse = nn.ModuleDict(), nn.ModuleList()
         mode = resizing(spec.upsample, "unet3p")
         for row in range(spec.depth):
