@@ -1,16 +1,20 @@
 """Parameters and multiply-accumulates of every preset and level, beside those of the authors' code where known.
 
-python export/costs.py        writes export/results/costs.json; `python benchmarks/summary.py` makes the table of it
+python export/costs.py        writes export/results/costs.json, of which `python benchmarks/summary.py` makes the
+                              table, and edge_unet/reference/models.json, which `edge-unet models` prints
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edge_unet.core.files import canonical_json, written_whole
-from edge_unet.pipeline.models import list_models
+from edge_unet.core.files import canonical_json, write_text
+from edge_unet.models import PRESETS
+from edge_unet.pipeline.models import COSTS, count_model
 
-RESULTS = Path(__file__).resolve().parent / "results" / "costs.json"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "export" / "results" / "costs.json"
+SHIPPED = ROOT / "edge_unet" / "reference" / COSTS
 
 COUNTED = "the authors' code, instantiated and counted at 256x256, one class"
 LAYOUT = "the paper's layout, counted at 256x256, one class"
@@ -40,9 +44,10 @@ PUBLISHED_LEVELS = {
 
 def main() -> None:
     """Count and write."""
+    counted = {name: count_model(spec) for name, spec in PRESETS.items()}
+    write_text(SHIPPED, canonical_json(counted))
     presets = {}
-    for row in list_models():
-        name = row["name"]
+    for name, row in counted.items():
         entry = {key: row[key] for key in ("parameters", "macs", "activation_bytes", "levels")}
         if name in PUBLISHED:
             millions, giga, source = PUBLISHED[name]
@@ -52,9 +57,7 @@ def main() -> None:
                 millions, giga = PUBLISHED_LEVELS[name, level]
                 entry["levels"][level]["published"] = {"parameters_m": millions, "macs_g": giga}
         presets[name] = entry
-    RESULTS.parent.mkdir(exist_ok=True)
-    with written_whole(RESULTS) as temporary:
-        temporary.write_text(canonical_json({"schema_version": 1, "presets": presets}), encoding="utf-8")
+    write_text(RESULTS, canonical_json({"schema_version": 1, "presets": presets}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import io
 import logging
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -25,10 +26,26 @@ def quiet_coremltools() -> Iterator[ModuleType]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
+        with contextlib.redirect_stderr(io.StringIO()), _without("torch"):
+            module = require("coremltools", EXTRA)
         with contextlib.redirect_stderr(io.StringIO()):
-            yield require("coremltools", EXTRA)
+            yield module
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Hide a package that coremltools would import only because it is there: its torch front end is not used here, and
+    costs seconds and 300 MiB."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # the documented way to make an import fail
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def versions(*packages: str) -> dict[str, str]:
