@@ -33,6 +33,8 @@ def _thin(preset: str) -> ModelSpec:
 
 
 SLIM = {
+    "edge_unet": PRESETS["edge_unet-nano"],
+    "edge_unet-portable": PRESETS["edge_unet-portable-nano"],
     "mobile_unet": ModelSpec(name="mobile_unet", width=0.25),
     "unet": ModelSpec(name="unet", base=8, depth=2),
     "unetpp": ModelSpec(name="unetpp", base=8, depth=3, upsample="deconv", deep=True),

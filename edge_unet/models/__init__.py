@@ -11,6 +11,7 @@ from edge_unet.core.recipe import ModelSpec, Recipe
 from edge_unet.core.registry import lookup, registry
 from edge_unet.models import (
     attention_unet,
+    edge_unet,
     mobile_unet,
     mobile_unet_v2,
     mobile_unetpp,
@@ -32,6 +33,7 @@ Builder = Callable[[ModelSpec, int, int], nn.Module]
 
 MODELS: Mapping[str, Builder] = registry(
     (
+        ("edge_unet", edge_unet.EdgeUNet),
         ("mobile_unet", mobile_unet.MobileUNet),
         ("unet", unet.UNet),
         ("unetpp", unetpp.UNetPlusPlus),
@@ -50,6 +52,7 @@ MODELS: Mapping[str, Builder] = registry(
 
 PRESETS: Mapping[str, ModelSpec] = registry(
     (
+        *edge_unet.PRESETS,
         *mobile_unet.PRESETS,
         *unet.PRESETS,
         *unetpp.PRESETS,
