@@ -172,7 +172,7 @@ def matrix_table() -> str:
 
 
 def _matrix_row(name: str, row: Mapping[str, Any]) -> list[str]:
-    def shown(key: str, form: str, factor: float = 1.0) -> str:
+    def shown(key: str, form: str, factor: float = 1) -> str:
         return "" if row[key] is None else form.format(row[key] * factor)
 
     runs_here = TARGETS[row["target"]].executes_here
