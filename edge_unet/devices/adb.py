@@ -27,6 +27,8 @@ NOT_RUNNABLE = (126, 127)
 """Exit codes of a shell whose program could not be started."""
 _ANSWER_S = 30.0
 """What a healthy phone needs for a word: the state, a folder made or removed."""
+_RETURN_S = 5.0
+"""How long to wait for a broken link to come back, for the sake of tidying up."""
 _BYTES_PER_S = 500_000
 """Slower than any cable; sets how long a copy may take."""
 _SERIAL = re.compile(r"[^\s\-\x00-\x1f\x7f][^\s\x00-\x1f\x7f]*")
@@ -92,14 +94,18 @@ class AdbDevice:
             if made.code:
                 raise DeviceError(f"{self.label}: cannot make a folder in {ROOMS}: {_reason(made)}")
             yield room
-        except BaseException:
-            with suppress(DeviceError):  # the link may be what failed
+        except BaseException as error:
+            try:
+                self._wait()  # the link may be what failed, and may come back
                 self._remove(room)
+            except DeviceError:
+                if isinstance(error, DeviceError):
+                    raise DeviceError(f"{error}; {_remains(room)}") from error
             raise
         try:
             self._remove(room)
         except DeviceError as error:
-            raise DeviceError(f"{error}; {room} may remain on the phone: adb shell rm -rf {room}") from error
+            raise DeviceError(f"{error}; {_remains(room)}") from error
 
     def push(self, source: Path, target: PurePosixPath) -> None:
         """Copy a file, or a folder file by file; see Device.push. Empty folders have no word in adb's protocol and
@@ -156,6 +162,7 @@ class AdbDevice:
         """Take our own two lines out of the output."""
         body, found, code = out.rpartition(f"{mark}-rc=")
         if not found or not code.strip().isdigit():
+            self._end(out, mark)
             own = "\n".join(line for line in err.splitlines() if line.startswith(("adb:", "error:")))
             raise self._lost(own, f"while {PurePosixPath(argv[0]).name} ran there")
         _, pid, body = body.partition(f"{mark}-pid=") if f"{mark}-pid=" in body else ("", "", body)
@@ -166,7 +173,12 @@ class AdbDevice:
         pid = out.partition(f"{mark}-pid=")[2].split("\n")[0].strip()
         if pid.isdigit():
             with suppress(DeviceError):
+                self._wait()
                 self._client(*self._chosen(), "shell", f"kill -9 {pid}", timeout_s=_ANSWER_S)
+
+    def _wait(self) -> None:
+        """Until the link is there, but not for long. Raises DeviceError where it stays away."""
+        self._client(*self._chosen(), "wait-for-device", timeout_s=_RETURN_S)
 
     def _remove(self, room: PurePosixPath) -> None:
         done = self.run(["rm", "-rf", str(room)], timeout_s=_ANSWER_S)
@@ -234,6 +246,10 @@ def _require_usable(serial: str, states: dict[str, str]) -> None:
     if state != "device":
         meaning = next((text for name, text in _STATES.items() if state.startswith(name)), "boot Android and replug")
         raise DeviceError(f"adb://{serial}: {state.split(';')[0]}: {meaning}")
+
+
+def _remains(room: PurePosixPath) -> str:
+    return f"{room} may remain on the phone: adb shell rm -rf {room}"
 
 
 def _reason(done: Completed) -> str:

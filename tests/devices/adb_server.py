@@ -140,7 +140,8 @@ class Link:
             if faults.mute:
                 return
             if faults.unauthorized:
-                self.send(b"AUTH", 1, 0, b"\x07" * 20)
+                if (name, arg0) != (b"AUTH", 3):  # a public key: now the user is asked
+                    self.send(b"AUTH", 1, 0, b"\x07" * 20)
                 return
             banner = (
                 f"device::ro.product.name=sandbox;ro.product.model=Sandbox;features={','.join(self.phone.features)}"

@@ -6,6 +6,7 @@ its words. Its times are real ones, of this machine and not of a phone.
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
@@ -17,6 +18,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 Flags = dict[str, str]
+FAULTS = ("", "negated", "no_output")
+"""Logits of the wrong sign; a version that has no --output_filepath."""
 
 
 def loop(interpreter: Any, flags: Flags, runs: int, seconds: float) -> list[int]:
@@ -83,8 +86,14 @@ def main(arguments: list[str]) -> int:
     if flags.get("report_peak_memory_footprint") == "true":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"INFO: Overall peak memory footprint (MB) via periodic monitoring: {peak:g}")
-    if path := flags.get("output_filepath"):
-        Path(path).write_bytes(b"".join(interpreter.get_tensor(output["index"]).tobytes() for output in sink))
+    fault = os.environ.get("STAND_IN_FAULT", "")
+    if fault == "no_output":
+        print("WARN: Unconsumed cmdline flags: --output_filepath")
+    elif path := flags.get("output_filepath"):
+        logits = [interpreter.get_tensor(output["index"]) for output in sink]
+        Path(path).write_bytes(
+            b"".join((~v if v.dtype == np.int8 else -v).tobytes() if fault else v.tobytes() for v in logits)
+        )
     return 0
 
 

@@ -59,8 +59,8 @@ def furnish(root: Path, *, thermal_status: int = 0, charging: bool = True, saver
     (root / "sys/devices/system/cpu/online").write_text("0-3,6\n")
 
 
-def write_program(path: Path) -> Path:
-    """The stand-in as one file that a shell starts."""
+def write_program(path: Path, fault: str = "") -> Path:
+    """The stand-in as one file that a shell starts. `fault`: see phone_benchmark_model.FAULTS."""
     script = Path(__file__).with_name("phone_benchmark_model.py")
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    path.write_text(f'#!/bin/sh\nSTAND_IN_FAULT={fault} exec "{sys.executable}" "{script}" "$@"\n')
     return path

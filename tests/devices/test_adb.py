@@ -163,11 +163,26 @@ def test_ctrl_c_ends_the_program_and_removes_the_room(modern: Phone) -> None:
 def test_a_link_that_breaks_is_one_clear_error(phone: Phone) -> None:
     phone.faults = Faults(hang_up_on="sleep", hang_up_for_good=True)
     with (
-        pytest.raises(DeviceError, match=r"the connection was lost while sleep ran there .*check the cable"),
+        pytest.raises(DeviceError, match=r"the connection was lost while sleep ran there .*check the cable") as caught,
         AdbDevice(phone.address) as device,
-        device.room(),
+        device.room() as room,
     ):
         device.run(["sleep", "2"], timeout_s=20)
+    assert phone.left == [room.name]
+    assert str(caught.value).endswith(f"{room} may remain on the phone: adb shell rm -rf {room}")
+
+
+def test_a_link_that_comes_back_is_used_to_tidy_up(phone: Phone) -> None:
+    phone.faults = Faults(hang_up_on="sleep")
+    with (  # noqa: PT012
+        pytest.raises(DeviceError, match=r"the connection was lost while sh ran there .*run this again$"),
+        AdbDevice(phone.address) as device,
+        device.room() as room,
+    ):
+        pid = Path(phone.inside(str(room))).parent.parent / "pid"
+        device.run(["sh", "-c", "echo $$ > ../../pid; exec sleep 60"], timeout_s=20, folder=room)
+    assert phone.left == []
+    assert not alive(int(pid.read_text()))
 
 
 def test_a_full_phone_says_so_and_keeps_nothing(phone: Phone, tmp_path: Path) -> None:
