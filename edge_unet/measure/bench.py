@@ -1,8 +1,8 @@
-"""Bundles -> latency, memory and energy of each, side by side on this machine."""
+"""Bundles -> latency, memory and energy of each, side by side on this machine, and how far each is from its limit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -10,19 +10,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_unet.canonical import CanonicalGraph, load_graph
 from edge_unet.core.artifact import Census, Scope
 from edge_unet.core.bundle import Bundle
-from edge_unet.core.errors import UsageError
+from edge_unet.core.errors import EdgeUnetError, UsageError
+from edge_unet.core.limits import LayerTimes
 from edge_unet.core.protocols import Session, Target
 from edge_unet.core.report import FULL, STAND_IN, BenchReport, Measurement, NotMeasured, Schedule
-from edge_unet.core.spec import Precision
+from edge_unet.core.spec import Precision, feed_from_pixels
 from edge_unet.frames import resize_frame
 from edge_unet.measure.energy import measure_energy
 from edge_unet.measure.environment import read_environment
 from edge_unet.measure.latency import Samples, Timed, Timing, end_to_end, measure_latency, model_only
+from edge_unet.measure.layer_times import layer_times
+from edge_unet.measure.limit import with_limits as add_limits
 from edge_unet.measure.memory import peak_rss_bytes
+from edge_unet.measure.peaks import machine_peaks
 
 Progress = Callable[[str, float], None]
+
+PROFILED_RUNS, RAPID_PROFILED_RUNS = 32, 16
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ def bench(
     threads: int = 1,
     with_end_to_end: bool = True,
     with_memory: bool = True,
+    with_limits: bool = True,
+    with_layer_times: bool = False,
+    cached_peaks: bool = False,
     title: str = "edge_unet bench",
     progress: Progress | None = None,
 ) -> BenchReport:
@@ -71,6 +81,8 @@ def bench(
 
     Candidates whose target does not execute here are listed under `not_measured`: an interpreter's latency says
     nothing. Verify and evaluate results, pictures and notes are added by the caller with model_copy(update=...).
+    `with_limits` measures the machine's peaks first (`cached_peaks`: unless an earlier run kept them) and sets each
+    model beside its limit; `with_layer_times` runs each artifact once more under its runtime's profiler, afterwards.
     Raises UsageError where two candidates share a label.
     """
     _check_labels([candidate.label for candidate in candidates])
@@ -82,27 +94,84 @@ def bench(
     environment = read_environment(threads=threads)
     if not runnable:
         return BenchReport(title=title, environment=environment, not_measured=left_out)
-    peaks = [_peak(candidate, threads) if with_memory else None for candidate in runnable]
+    rapid = schedule.limit_ns < FULL.limit_ns
+    peaks = machine_peaks(threads, cached=cached_peaks, rapid=rapid) if with_limits else None
+    memory = [_peak_bytes(candidate, threads) if with_memory else None for candidate in runnable]
+    measurements, burst_order = _timed(runnable, memory, frame, schedule, threads, with_end_to_end, progress)
+    report = BenchReport(
+        title=title,
+        environment=environment,
+        schedule=schedule,
+        burst_order=burst_order,
+        measurements=measurements,
+        not_measured=left_out,
+    )
+    graphs = _graphs(runnable) if with_limits or with_layer_times else {}
+    if with_layer_times:
+        runs = RAPID_PROFILED_RUNS if rapid else PROFILED_RUNS
+        report = _with_layer_times(report, runnable, graphs, frame, runs, threads)
+    return report if peaks is None else add_limits(report, graphs, peaks)
+
+
+def _timed(
+    runnable: Sequence[Candidate],
+    memory: Sequence[int | None],
+    frame: NDArray[np.uint8],
+    schedule: Schedule,
+    threads: int,
+    with_end_to_end: bool,
+    progress: Progress | None,
+) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """The measurements of all candidates and the order of the model's bursts."""
     measurements: list[Measurement] = []
     with ExitStack() as stack:
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         cv2.setNumThreads(threads)  # resizing and drawing get as many threads as the runtimes
         opened = [
-            _start(stack, candidate, peak, frame, threads) for candidate, peak in zip(runnable, peaks, strict=True)
+            _start(stack, candidate, peak, frame, threads) for candidate, peak in zip(runnable, memory, strict=True)
         ]
         timing = measure_latency([_model_subject(o, frame) for o in opened], schedule, progress=progress)
         measurements += _measurements(opened, timing, "model")
         if with_end_to_end:
             whole = measure_latency([_whole_subject(o, frame) for o in opened], schedule, progress=progress)
             measurements += _measurements(opened, whole, "end_to_end")
-    return BenchReport(
-        title=title,
-        environment=environment,
-        schedule=schedule,
-        burst_order=timing.burst_order,
-        measurements=tuple(measurements),
-        not_measured=left_out,
-    )
+    return tuple(measurements), timing.burst_order
+
+
+def _graphs(runnable: Sequence[Candidate]) -> dict[str, CanonicalGraph]:
+    """artifact_sha256 -> the canonical graph; one that several artifacts were lowered from is read once."""
+    read: dict[str, CanonicalGraph] = {}
+    for bundle in (candidate.bundle for candidate in runnable):
+        parent = bundle.manifest.artifact.parent_sha256
+        if parent not in read:
+            read[parent] = load_graph(bundle.canonical)
+    artifacts = [candidate.bundle.manifest.artifact for candidate in runnable]
+    return {artifact.sha256: read[artifact.parent_sha256] for artifact in artifacts}
+
+
+def _with_layer_times(
+    report: BenchReport,
+    runnable: Sequence[Candidate],
+    graphs: Mapping[str, CanonicalGraph],
+    frame: NDArray[np.uint8],
+    runs: int,
+    threads: int,
+) -> BenchReport:
+    """The report with the layer times of every target that has a profiler, and a note for each that has none."""
+    found: list[LayerTimes] = []
+    notes: list[str] = []
+    for candidate in runnable:
+        bundle, preprocess = candidate.bundle, candidate.bundle.manifest.preprocess
+        spec = bundle.manifest.artifact.inputs[0]
+        feeds = {spec.name: feed_from_pixels(resize_frame(frame, preprocess)[None], spec, preprocess)}
+        graph = graphs[bundle.manifest.artifact.sha256]
+        try:
+            found.append(
+                layer_times(bundle, candidate.target, feeds, runs, threads=threads, bf16=candidate.bf16, graph=graph)
+            )
+        except EdgeUnetError as error:
+            notes.append(f"no layer times of {candidate.label}: {error}")
+    return report.model_copy(update={"layer_times": tuple(found), "notes": (*report.notes, *notes)})
 
 
 def _check_labels(labels: Sequence[str]) -> None:
@@ -115,7 +184,7 @@ def _check_labels(labels: Sequence[str]) -> None:
         )
 
 
-def _peak(candidate: Candidate, threads: int) -> int | None:
+def _peak_bytes(candidate: Candidate, threads: int) -> int | None:
     bundle = candidate.bundle
     return peak_rss_bytes(
         candidate.target.open, bundle.folder, bundle.manifest.artifact, threads=threads, bf16=candidate.bf16
