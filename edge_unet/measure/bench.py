@@ -94,7 +94,7 @@ def bench(
     environment = read_environment(threads=threads)
     if not runnable:
         return BenchReport(title=title, environment=environment, not_measured=left_out)
-    rapid = schedule.limit_ns < FULL.limit_ns
+    rapid = schedule.runs < FULL.runs
     peaks = machine_peaks(threads, cached=cached_peaks, rapid=rapid) if with_limits else None
     memory = [_peak_bytes(candidate, threads) if with_memory else None for candidate in runnable]
     measurements, burst_order = _timed(runnable, memory, frame, schedule, threads, with_end_to_end, progress)

@@ -73,7 +73,7 @@ def measure_peaks(threads: int = 1, *, rapid: bool = False) -> Peaks:
     try:
         version = require("openvino", "openvino").__version__.split("-")[0]
     except MissingBackendError:
-        rates = {Precision.FP32: _matmul_rate(threads, 3 * seconds)}
+        rates: dict[Precision, float | None] = {Precision.FP32: _matmul_rate(threads, 3 * seconds)}
         method = "FP32: numpy's matrix product 512x512 (OpenVINO is not installed: no INT8 and bf16 peaks)"
     else:
         precisions = (Precision.INT8, Precision.FP32, *((Precision.BF16,) if has_bf16() else ()))

@@ -61,10 +61,10 @@ TIMEOUT_S = 300
 
 
 class Event(NamedTuple):
-    """One kernel of one run: its name, its index in the delegate, microseconds of every run."""
+    """One kernel of one run: its name, its number in the delegate, microseconds of every run."""
 
     kernel: str
-    index: int
+    number: int
     times_us: list[int]
 
 

@@ -119,11 +119,13 @@ def events(data: bytes, count: int) -> list[tuple[str, int, int]]:
     """The operators among `count` records. Ends the process where records are not of the size they are read with."""
     words = np.frombuffer(data, np.uint64)
     size = RECORD // 8
+    records, rest = words[: count * size].reshape(count, size), words[count * size :]
     untouched = np.uint64(int.from_bytes(bytes([UNTOUCHED]) * 8, "little"))
-    if (words[count * size :] != untouched).any() or (words[: count * size].reshape(count, size) == untouched).all():
+    last = {int(record[-1]) & 0xFFFFFFFF for record in records}  # the source of the event: 0, 1 or 2
+    if (rest != untouched).any() or not last <= {0, 1, 2}:
         sys.exit(f"the profiler's records are not of {RECORD} bytes: this LiteRT is another one than 2.3")
     found = []
-    for record in words[: count * size].reshape(count, size):
+    for record in records:
         if int(record[1]) & 0xFFFFFFFF in (OPERATOR, DELEGATE_OPERATOR, IN_DELEGATE):
             found.append((ctypes.string_at(int(record[0])).decode(), int(record[10]), int(record[3])))
     return found
