@@ -95,6 +95,12 @@ def test_islands_are_float(tmp_path: Path) -> None:
     assert {layer.precision for layer in layer_costs(graph, Precision.INT8) if layer.op == "Conv"} == {Precision.INT8}
 
 
+def test_a_float_operand_makes_a_float_product() -> None:
+    """Also where no island is declared: what is not dequantized is no integer."""
+    (layer,) = layer_costs(one_node("MatMul", (4, 8), constant=(8, 2)), Precision.INT8)
+    assert layer == LayerCost("node", "MatMul", 4 * 8 * 2, 4 * (4 * 8 + 8 * 2 + 4 * 2), Precision.FP32)
+
+
 @pytest.mark.parametrize(
     ("equation", "left", "right", "macs"),
     [("bij,bjk->bik", (2, 3, 4), (2, 4, 5), 120), ("bl, bd -> bld", (2, 3), (2, 4), 24)],
