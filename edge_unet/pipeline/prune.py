@@ -183,7 +183,15 @@ def _p90_ms(bundles: Sequence[Bundle], schedule: Schedule, threads: int) -> list
     first = bundles[0].manifest
     frame = scenes(first.preprocess, first.scene, 1).frames[0]
     candidates = [Candidate(bundle, TARGETS[bundle.manifest.artifact.target]) for bundle in bundles]
-    report = measure(candidates, frame, schedule=schedule, threads=threads, with_end_to_end=False, with_memory=False)
+    report = measure(
+        candidates,
+        frame,
+        schedule=schedule,
+        threads=threads,
+        with_end_to_end=False,
+        with_memory=False,
+        with_limits=False,
+    )
     return [m.p90_ns / 1e6 for m in report.measurements]
 
 
