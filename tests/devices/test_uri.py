@@ -30,9 +30,9 @@ def test_the_three_forms(text: str, expected: DeviceUri) -> None:
     "text",
     [
         "", " ", "local ", "LOCAL", "ssh://", "ssh://-oProxyCommand=x", "ssh://-x@host", "ssh://host:0",
-        "ssh://host:65536", "ssh://host:22x", "ssh://a b", "ssh://host\n", "ssh://$(id)", "ssh://h;id", "ssh://h'", 'ssh://h"', "ssh://h/dir",
-        "ssh://u@-h", "ssh://u:p@h", "adb://", "adb://-s", "adb://a b", "adb://x;y", "adb://$(id)", "http://h", "-h",
-        "ssh:host",
+        "ssh://host:65536", "ssh://host:22x", "ssh://a b", "ssh://host\n", "ssh://$(id)", "ssh://h;id", "ssh://h'",
+        'ssh://h"', "ssh://h/dir", "ssh://u@-h", "ssh://u:p@h", "adb://", "adb://-s", "adb://a b", "adb://x;y",
+        "adb://$(id)", "http://h", "-h", "ssh:host",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
