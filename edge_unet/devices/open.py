@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -23,9 +24,7 @@ def _open_ssh(uri: DeviceUri) -> SshDevice:
 
 
 def _open_adb(uri: DeviceUri) -> Any:
-    from edge_unet.devices.adb import AdbDevice
-
-    return AdbDevice(uri.serial)
+    return importlib.import_module("edge_unet.devices.adb").AdbDevice(uri.serial)
 
 
 HOSTS: dict[str, Callable[[DeviceUri], Any]] = {"local": _open_local, "ssh": _open_ssh}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -42,6 +43,18 @@ def test_the_configuration_is_named_by_a_variable(sshd: Loopback, ssh_config: Pa
     with SshDevice("loop") as device:
         assert device.run(["printenv", "TMPDIR"], timeout_s=20).stdout.strip() == str(sshd.tmp)
     assert os.environ[CONFIG_VARIABLE] == str(ssh_config)
+
+
+def test_user_and_port_go_before_the_configuration(sshd: Loopback) -> None:
+    with SshDevice("loop", user=getpass.getuser(), config=sshd.config) as device:
+        assert device.run(["true"], timeout_s=20).code == 0
+    with (
+        pytest.raises(DeviceError, match="refuses this user"),
+        SshDevice("loop", user="nobody_here", config=sshd.config),
+    ):
+        pytest.fail("connected")
+    with pytest.raises(DeviceError, match="nothing listens"), SshDevice("loop", port=1, config=sshd.config):
+        pytest.fail("connected")
 
 
 def test_no_ssh_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
