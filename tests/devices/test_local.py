@@ -100,7 +100,7 @@ def test_what_is_absent_is_named(device: ShellDevice, tmp_path: Path) -> None:
         device.push(tmp_path / "absent", PurePosixPath("/tmp/x"))
     with pytest.raises(DeviceError, match="cannot read nothing: "):
         device.pull(PurePosixPath("/tmp/edge-unet/nothing"), tmp_path / "got")
-    with pytest.raises(DeviceError, match=r"cannot write x: .*(can't|cannot) cd"):
+    with pytest.raises(DeviceError, match=r"cannot write x: .*cd.*/no/such/folder"):
         device.push(tmp_path, PurePosixPath("/no/such/folder/x"))
     assert not (tmp_path / "got").exists()
 

@@ -176,6 +176,16 @@ def test_a_virtual_environment_of_ours_is_found(sshd: Loopback) -> None:
         shutil.rmtree(place.parent)
 
 
+def test_no_command_connects_by_itself(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the shared connection ssh would open another one, silently."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with SshDevice("loop", config=sshd.config) as device:
+        (socket,) = tmp_path.glob("*/s")
+        socket.unlink()
+        with pytest.raises(DeviceError, match="connection was lost"):
+            device.run(["true"], timeout_s=20)
+
+
 def test_nothing_of_ours_stays_here(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with SshDevice("loop", config=sshd.config):
