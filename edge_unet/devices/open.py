@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -23,8 +22,10 @@ def _open_ssh(uri: DeviceUri) -> SshDevice:
     return SshDevice(uri.host, user=uri.user, port=uri.port)
 
 
-def _open_adb(uri: DeviceUri) -> Any:
-    return importlib.import_module("edge_unet.devices.adb").AdbDevice(uri.serial)
+def _open_adb(uri: DeviceUri) -> AbstractContextManager[Device]:
+    from edge_unet.devices.adb import AdbDevice
+
+    return AdbDevice(uri.serial)
 
 
 HOSTS: dict[str, Callable[[DeviceUri], Any]] = {"local": _open_local, "ssh": _open_ssh}

@@ -14,9 +14,10 @@ from typing import Any
 
 from edge_unet.core.errors import EdgeUnetError, UsageError
 from edge_unet.core.machine import Environment
+from edge_unet.devices.android import phone_environment, read_phone
 from edge_unet.devices.device import DeviceError
 from edge_unet.devices.drive import drive
-from edge_unet.devices.open import open_host
+from edge_unet.devices.open import open_device, open_host
 from edge_unet.devices.pack import NAME, pack_runner
 from edge_unet.devices.ssh import CONFIG_VARIABLE
 from edge_unet.devices.uri import parse_uri
@@ -105,7 +106,14 @@ def _phones() -> list[dict[str, str]]:
 
 
 def probe(uri: str) -> Environment:
-    """The machine behind a URI. Raises DeviceError where it cannot be reached, MissingBackendError without Python."""
+    """The machine behind a URI. Raises DeviceError where it cannot be reached, MissingBackendError where it is no phone
+    and has no Python."""
+    if parse_uri(uri).kind == "adb":
+        with open_device(uri) as phone:
+            state = read_phone(phone)
+        return phone_environment(state, state, threads=1, packages={}).model_copy(
+            update={"threads": None, "after": None}
+        )
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as here, open_host(uri) as host, host.room() as room:
         pack_runner(Path(here) / NAME)
         host.push(Path(here) / NAME, room / NAME)
@@ -130,16 +138,22 @@ def describe(environment: Environment) -> list[dict[str, str]]:
         "clock": _words(environment.mhz, " MHz"),
         "temperature": _words(environment.temperature_c, " °C"),
         "power mode": _words(environment.power_mode),
-        "python": f"{environment.python}, numpy {environment.packages.get('numpy', 'missing')}",
+        **_python(environment),
     }
     rows = [{"name": name, "state": "info", "detail": detail} for name, detail in values.items()]
-    for name, packages in RUNTIMES.items():
+    for name, packages in RUNTIMES.items() if environment.python else ():
         found = [
             f"{package} {environment.packages[package]}" for package in packages if package in environment.packages
         ]
         detail = ", ".join(found) or f"install one on the device to time with it: {' or '.join(packages)}"
         rows.append({"name": name, "state": "ok" if found else "missing", "detail": detail})
     return rows + [{"name": "warning", "state": "warning", "detail": line} for line in environment.warnings]
+
+
+def _python(environment: Environment) -> dict[str, str]:
+    """A phone has none: LiteRT's own program is pushed there."""
+    numpy = environment.packages.get("numpy", "missing")
+    return {"python": f"{environment.python}, numpy {numpy}"} if environment.python else {}
 
 
 def _words(value: object, unit: str = "") -> str:

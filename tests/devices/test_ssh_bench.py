@@ -19,7 +19,6 @@ from edge_unet.core.report import BenchReport, Schedule
 from edge_unet.devices.device import DeviceError
 from edge_unet.devices.ssh import CONFIG_VARIABLE
 from edge_unet.pipeline import remote
-from edge_unet.pipeline.devices import list_devices, probe
 from edge_unet.pipeline.export import export, resolve_targets
 from edge_unet.pipeline.remote import bench_on
 
@@ -188,13 +187,3 @@ def test_a_baseline_whose_runtime_is_absent_there_is_left_out_with_the_reason(
     assert (left.target, left.precision.value) == ("onnx", "fp32")
     assert "onnxruntime is missing on the device" in left.reason
     assert "onnxruntime" not in report.environment.packages
-
-
-@pytest.mark.usefixtures("ssh_config")
-def test_the_devices_that_are_reached(sshd: Loopback) -> None:
-    assert probe("ssh://loop").device == "ssh"
-    rows = {row["name"]: row for row in list_devices(reach=True)}
-    assert rows["ssh://loop"]["state"] == "reachable"
-    assert rows["ssh://stranger"]["state"] == "unreachable"
-    assert "host key is not known" in rows["ssh://stranger"]["detail"]
-    assert sshd.wait_empty() == []

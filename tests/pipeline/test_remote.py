@@ -13,14 +13,13 @@ import pytest
 from edge_unet.core.bundle import open_bundle
 from edge_unet.core.errors import AccuracyGateError, ArtifactError, MissingBackendError, UsageError
 from edge_unet.core.files import sha256_of
-from edge_unet.core.report import BenchReport, Measurement, Schedule, read_report
+from edge_unet.core.report import Measurement, Schedule, read_report
 from edge_unet.devices.device import DeviceError
 from edge_unet.devices.job import write_job
 from edge_unet.devices.result import read_result
 from edge_unet.frames import read_mask, write_png
 from edge_unet.measure.bench import Candidate, bench
 from edge_unet.pipeline import remote
-from edge_unet.pipeline.devices import describe, list_devices, probe, ssh_hosts
 from edge_unet.pipeline.export import export, resolve_targets
 from edge_unet.pipeline.remote import bench_on, job_subjects
 from edge_unet.targets.registry import TARGETS
@@ -187,34 +186,3 @@ def test_a_damaged_bundle_is_found_before_the_device_is_asked(tiny: dict[str, Pa
     (tmp_path / "b/canonical.onnx").write_bytes(b"")
     with pytest.raises(ArtifactError, match="sha256"):
         bench_on("ssh://no.such.host.invalid", [tmp_path / "b"], tmp_path / "report.json", say=quiet)
-
-
-def test_the_probe_is_the_environment_of_a_device() -> None:
-    found = probe("local")
-    assert found.device == "local"
-    assert found.before is not None
-    assert found.packages["numpy"] == np.__version__
-    rows = {row["name"]: row for row in describe(found)}
-    assert rows["openvino"]["state"] == "ok"
-    assert rows["tensorrt"] == {
-        "name": "tensorrt", "state": "missing", "detail": "install one on the device to time with it: tensorrt",
-    }  # fmt: skip
-    assert np.__version__ in rows["python"]["detail"]
-    empty = {row["name"]: row["detail"] for row in describe(BenchReport(title="t", environment={}).environment)}  # type: ignore[arg-type]
-    assert empty["governor"] == "not readable here"
-
-
-def test_the_hosts_of_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only names of one host, of Include files too; what could not be written as ssh://… is left out."""
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more/a.conf").write_text("Host pi\n  HostName 10.0.0.2\n")
-    (tmp_path / "config").write_text(
-        f"# Host no\nInclude {tmp_path}/more/*.conf\nHost orin nano\n  User nv\nhost *.lab !x\nHost *\nHost=jet\n"
-        'Host "quoted"\nHost $(touch x)\nMatch host y exec "touch x"\n  User z\n'
-    )
-    assert list(ssh_hosts(tmp_path / "config")) == ["pi", "orin", "nano", "jet", "quoted"]
-    assert list(ssh_hosts(tmp_path / "absent")) == []
-    monkeypatch.setenv("EDGE_UNET_SSH_CONFIG", str(tmp_path / "config"))
-    rows = [row for row in list_devices() if not row["name"].startswith("adb")]
-    assert [(row["name"], row["state"]) for row in rows[:2]] == [("local", "here"), ("ssh://pi", "configured")]
-    assert len(rows) == 6
