@@ -7,12 +7,17 @@ DATA    ?=
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check matrix setup clean
+# Debian packages that some tests drive: a real ssh server, a real adb client, a real browser. Without root, or
+# without a network, those tests skip and say so.
+PROGRAMS := /usr/sbin/sshd:openssh-server adb:adb chromium:chromium
+missing   = $(foreach p,$(PROGRAMS),$(if $(shell command -v $(word 1,$(subst :, ,$(p)))),,$(word 2,$(subst :, ,$(p)))))
+
+.PHONY: demo test check matrix programs setup clean
 
 demo: setup  ## shipped model -> all targets -> verify -> bench -> report.html (DATA=dir: fine-tune on it first)
 	$(BIN)/edge-unet demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
-test: setup  ## every test
+test: setup programs  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup  ## formatting, lint, types, import contracts, fast tests
@@ -26,6 +31,10 @@ matrix: setup  ## every network, level and target at full size, about an hour; w
 	$(BIN)/python export/costs.py
 	$(BIN)/python export/matrix.py
 	$(BIN)/python benchmarks/summary.py
+
+programs:  ## what the tests of devices and of the report page need beside Python
+	@test -z "$(strip $(missing))" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(missing); } \
+		>/dev/null 2>&1 || echo "not installed: $(strip $(missing)); the tests that need them will skip"
 
 setup: $(VENV)/ready
 

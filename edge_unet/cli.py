@@ -45,6 +45,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with images/ and masks/ (or train/ and val/).")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the runtime.")]
+Device = Annotated[str, typer.Option("--device", help="local, ssh://[user@]host[:port] or adb://SERIAL.")]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder written by edge-unet export.")]
 
 
@@ -217,14 +218,30 @@ def evaluate(
 def bench(
     bundles: Annotated[list[Path], typer.Argument(help="Bundles to time together, interleaved.")],
     out: Annotated[Path, typer.Option("--out", help="Result file (JSON, raw samples kept).")] = Path("out/bench.json"),
+    device: Device = "local",
     rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a subject instead of 1024 or 60 s.")] = False,
     threads: Threads = 1,
+    limits: Annotated[bool, typer.Option("--limits/--no-limits", help="Distance to this machine's limit.")] = True,
+    layers: Annotated[bool, typer.Option("--layers", help="Where the time goes, by each runtime's profiler.")] = False,
+    cached_peaks: Annotated[
+        bool, typer.Option("--cached-peaks", help="Take the machine's peaks from an earlier run.")
+    ] = False,
+    benchmark_model: Annotated[
+        Path | None, typer.Option("--benchmark-model", help="LiteRT's Android binary, for adb.")
+    ] = None,
+    imported: Annotated[
+        Path | None, typer.Option("--imported", help="JSON that bench_coreml.py wrote on a Mac about these bundles.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Latency of INT8 beside FP32 and bf16, model alone and end to end, on this machine."""
-    from edge_unet.pipeline.bench import bench as run
+    """Latency of INT8 beside FP32 and bf16 here, end to end too; or of the model alone on a device."""
+    from edge_unet.pipeline.bench_anywhere import Options, bench_anywhere
 
-    report = run(bundles, out, rapid=rapid, threads=threads, say=_say(as_json))
+    options = Options(
+        rapid=rapid, threads=threads, limits=limits, layers=layers, cached_peaks=cached_peaks,
+        benchmark_model=benchmark_model, imported=imported,
+    )  # fmt: skip
+    report = bench_anywhere(device, bundles, out, options, say=_say(as_json))
     _emit([m.row() for m in report.measurements], as_json)
 
 
@@ -285,11 +302,25 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """What is installed, what each target can do here, and what this CPU has."""
+def devices(
+    reach: Annotated[bool, typer.Option("--reach", help="Connect to every ssh host too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """This machine, the hosts of ~/.ssh/config, the phones that adb sees."""
+    from edge_unet.pipeline.devices import list_devices
+
+    rows = list_devices(reach=reach)
+    for row in rows if not as_json else ():
+        print(f"{row['name']:<24} {row['state']:<12} {row['detail']}")
+    _emit(rows, as_json)
+
+
+@app.command()
+def doctor(device: Device = "local", as_json: Json = False) -> None:
+    """What is installed, what each target can do here, and what this CPU has; or what a device is."""
     from edge_unet.pipeline.doctor import examine
 
-    rows = examine()
+    rows = examine(device)
     for row in rows if not as_json else ():
         print(f"{row['name']:<16} {row['state']:<10} {row['detail']}")
     _emit(rows, as_json)

@@ -35,6 +35,7 @@ VERBS = (
     "camera",
     "demo",
     "models",
+    "devices",
     "doctor",
 )
 RUN_MAIN = "from edge_unet.cli import main\nmain()"

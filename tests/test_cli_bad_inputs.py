@@ -12,7 +12,20 @@ import pytest
 from command_line import Call, Outcome, fix_hashes
 from small_road import Road
 
-VERBS = ("train", "quantize", "export", "verify", "evaluate", "bench", "report", "camera", "demo", "models", "doctor")
+VERBS = (
+    "train",
+    "quantize",
+    "export",
+    "verify",
+    "evaluate",
+    "bench",
+    "report",
+    "camera",
+    "demo",
+    "models",
+    "devices",
+    "doctor",
+)
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
 HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
 

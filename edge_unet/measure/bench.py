@@ -18,9 +18,9 @@ from edge_unet.core.limits import LayerTimes
 from edge_unet.core.protocols import Session, Target
 from edge_unet.core.report import FULL, STAND_IN, BenchReport, Measurement, NotMeasured, Schedule
 from edge_unet.core.spec import Precision, feed_from_pixels
+from edge_unet.devices.runner.energy import measure_energy
 from edge_unet.frames import resize_frame
-from edge_unet.measure.energy import measure_energy
-from edge_unet.measure.environment import read_environment
+from edge_unet.measure.environment import read_environment, with_after
 from edge_unet.measure.latency import Samples, Timed, Timing, end_to_end, measure_latency, model_only
 from edge_unet.measure.layer_times import layer_times
 from edge_unet.measure.limit import with_limits as add_limits
@@ -28,6 +28,8 @@ from edge_unet.measure.memory import peak_rss_bytes
 from edge_unet.measure.peaks import machine_peaks
 
 Progress = Callable[[str, float], None]
+ENERGY_S = 2.0
+"""How long an artifact runs for its energy per run; counters tick about every millisecond."""
 
 PROFILED_RUNS, RAPID_PROFILED_RUNS = 32, 16
 
@@ -100,7 +102,7 @@ def bench(
     measurements, burst_order = _timed(runnable, memory, frame, schedule, threads, with_end_to_end, progress)
     report = BenchReport(
         title=title,
-        environment=environment,
+        environment=with_after(environment),
         schedule=schedule,
         burst_order=burst_order,
         measurements=measurements,
@@ -197,7 +199,7 @@ def _start(stack: ExitStack, candidate: Candidate, peak: int | None, frame: NDAr
         candidate.target.open(bundle.folder, bundle.manifest.artifact, threads=threads, bf16=candidate.bf16)
     )
     opened = _Open(candidate, session, session.census(), peak)
-    energy_mj, source = measure_energy(_model_subject(opened, frame).run)
+    energy_mj, source = measure_energy(_model_subject(opened, frame).run, ENERGY_S)
     return _Open(candidate, session, opened.census, peak, energy_mj, source)
 
 

@@ -31,8 +31,13 @@ def installed(package: str) -> str | None:
         return None
 
 
-def examine() -> list[dict[str, str]]:
-    """Rows of name, state (ok, missing, info) and detail, for people and for --json."""
+def examine(device: str = "local") -> list[dict[str, str]]:
+    """Rows of name, state (ok, missing, info) and detail, for people and for --json: of this machine, or what a
+    device says of itself. Raises DeviceError where it cannot be reached."""
+    if device != "local":
+        from edge_unet.pipeline.devices import describe, probe
+
+        return describe(probe(device))
     rows = [
         {"name": "python", "state": "ok", "detail": f"{platform.python_version()} on {platform.platform()}"},
         {"name": "cpu", "state": "info", "detail": _cpu()},
