@@ -6,6 +6,7 @@ the canonical graph's; tensors bear its names. Biases become int32 with step s_i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from edge_unet.core.registry import nearest as nearest_name
 from edge_unet.core.spec import Precision, TensorSpec
 from edge_unet.targets.tflite.build import Build, Destination, Nearest, Value
 from edge_unet.targets.tflite.layout import NHWC, plain
-from edge_unet.targets.tflite.ops import OPS
+from edge_unet.targets.tflite.ops import OPS, Op
 from edge_unet.targets.tflite.writer import ModelWriter
 
 PRECISIONS = (Precision.INT8, Precision.FP32)
@@ -35,8 +36,12 @@ def lower_embedded_linux(canonical: Path, precision: Precision, *, into: Path) -
     return lower(canonical, precision, into=into, target="embedded-linux")
 
 
-def lower(canonical: Path, precision: Precision, *, into: Path, target: str, nearest: Nearest = "copies") -> Artifact:
-    """Write `into`/model.tflite and describe it. `nearest` is how nearest x2 is written (see build.Nearest).
+def lower(
+    canonical: Path, precision: Precision, *, into: Path, target: str, nearest: Nearest = "copies",
+    ops: Mapping[str, Op] = OPS,
+) -> Artifact:  # fmt: skip
+    """Write `into`/model.tflite and describe it. `nearest` is how nearest x2 is written (see build.Nearest), `ops`
+    the table of ops.
 
     Raises UsageError on a precision other than INT8 and FP32, GraphError naming the node that has no lowering,
     MissingBackendError without ai-edge-litert.
@@ -48,7 +53,7 @@ def lower(canonical: Path, precision: Precision, *, into: Path, target: str, nea
     if precision is Precision.FP32:
         graph = view_graph(strip_qdq(graph))
     parent = sha256_of(canonical)
-    build, inputs, outputs = build_graph(graph, int8=precision is Precision.INT8, nearest=nearest)
+    build, inputs, outputs = build_graph(graph, int8=precision is Precision.INT8, nearest=nearest, ops=ops)
     path = into / "model.tflite"
     path.write_bytes(
         build.writer.finish(
@@ -72,7 +77,7 @@ def lower(canonical: Path, precision: Precision, *, into: Path, target: str, nea
 
 
 def build_graph(
-    graph: CanonicalGraph, *, int8: bool, nearest: Nearest = "copies"
+    graph: CanonicalGraph, *, int8: bool, nearest: Nearest = "copies", ops: Mapping[str, Op] = OPS
 ) -> tuple[Build, dict[str, Value], dict[str, Value]]:
     """Write every node; returns the build and the graph's inputs and outputs by public name."""
     kind = "int8" if int8 else "fp32"
@@ -83,13 +88,13 @@ def build_graph(
     for node in graph.nodes:
         if build.taken(node):
             continue
-        if node.op not in OPS:
+        if node.op not in ops:
             raise GraphError(
-                f"node {node.name!r}: no TFLite lowering for ONNX op {node.op!r} ({nearest_name(node.op, OPS)}); "
-                f"known: {', '.join(sorted(OPS))}"
+                f"node {node.name!r}: no TFLite lowering for ONNX op {node.op!r} ({nearest_name(node.op, ops)}); "
+                f"known: {', '.join(sorted(ops))}"
             )
         written = build.writer.ops
-        OPS[node.op](build, node)
+        ops[node.op](build, node)
         if int8 and (path := graph.island(node)) is not None:
             build.islands[path] = build.islands.get(path, 0) + build.writer.ops - written
     for path, count in build.islands.items():

@@ -53,7 +53,7 @@ class ModelFile:
 
     def code(self, operator: Any) -> str:
         """The builtin op's name, for example CONV_2D."""
-        return _builtin_names()[self.model.operatorCodes[operator.opcodeIndex].builtinCode]
+        return builtin_names()[self.model.operatorCodes[operator.opcodeIndex].builtinCode]
 
     def constant(self, index: int) -> NDArray[Any] | None:
         """The payload of a constant tensor in its own shape and type, else None."""
@@ -75,7 +75,7 @@ class ModelFile:
 
 
 @cache
-def _builtin_names() -> Mapping[int, str]:
+def builtin_names() -> Mapping[int, str]:
     """Number -> name of the schema's BuiltinOperator enum."""
     return {value: name for name, value in vars(schema().BuiltinOperator).items() if isinstance(value, int)}
 

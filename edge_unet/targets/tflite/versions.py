@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 INT8_IS_VERSION_2 = frozenset({
     "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DEQUANTIZE", "GATHER", "GELU", "LOGISTIC", "MAXIMUM",
-    "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "PAD", "PADV2", "REDUCE_MAX", "RELU", "RELU6", "RESIZE_BILINEAR",
+    "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "PAD", "PADV2", "REDUCE_MAX", "RELU", "RELU6", "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
 })  # fmt: skip
 """int8 input is version 2 of these; BROADCAST_TO and REVERSE_V2 have it as version 3."""
@@ -24,6 +24,7 @@ RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "AVERAGE_POOL_2D": ("1.5.0", "1.14.0"),
     "BATCH_MATMUL": ("2.3.0", "2.3.0"),
     "BROADCAST_TO": ("2.5.0", "2.5.0", "2.5.0"),
+    "CAST": ("1.5.0",),
     "CONCATENATION": ("1.5.0", "1.14.0"),
     "CONV_2D": ("1.5.0", "1.14.0", "1.14.0", "2.3.0", "2.4.0", "2.9.0"),
     "DEPTHWISE_CONV_2D": ("1.5.0", "1.12.0", "1.14.0"),
@@ -41,6 +42,7 @@ RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "MEAN": ("1.6.0", "1.14.0"),
     "MINIMUM": ("1.14.0", "1.14.0", "2.3.0"),
     "MUL": ("1.5.0", "1.14.0", "1.15.0"),
+    "MIRROR_PAD": ("1.13.1", "2.3.0"),
     "NEG": ("1.9.0",),
     "PAD": ("1.5.0", "1.14.0", "2.4.0", "2.6.0"),
     "PADV2": ("1.9.0", "1.14.0", "2.4.0", "2.6.0"),
