@@ -27,7 +27,7 @@ from rootfs import Emulated, fetch
 from edge_unet.core.bundle import CANONICAL, Bundle
 from edge_unet.core.errors import AccuracyGateError, ArtifactError, EdgeUnetError
 from edge_unet.core.files import canonical_json, sha256_of, write_text
-from edge_unet.core.spec import TensorSpec, feed_from_pixels, logits_from_output, mask_from_logits
+from edge_unet.core.spec import PreprocessSpec, TensorSpec, feed_from_pixels, logits_from_output, mask_from_logits
 from edge_unet.frames import read_frame
 from edge_unet.pipeline.export import export, resolve_targets
 from edge_unet.pipeline.frames import frames_from
@@ -84,10 +84,9 @@ def frames_of(bundle: Bundle, data: Path | None) -> tuple[NDArray[np.uint8], dic
 
 
 def compare(
-    subject: Subject, frames: NDArray[np.uint8], bundle: Bundle, emulated: Emulated, room: Path
+    subject: Subject, frames: NDArray[np.uint8], spec: PreprocessSpec, emulated: Emulated, room: Path
 ) -> dict[str, Any]:
     """One row: the raw outputs of both machines, bit by bit. Raises ArtifactError where a run fails."""
-    spec = bundle.manifest.preprocess
     feeds = room / "feeds.npz"
     np.savez(feeds, feeds=np.stack([feed_from_pixels(frame[None], subject.source, spec) for frame in frames]))
     arguments = (str(subject.model), subject.kind, str(feeds))
@@ -141,7 +140,7 @@ def main() -> None:
         frames, hashes = frames_of(exported[0], data)
         rows = []
         for subject in subjects_of(bundles):
-            rows.append(compare(subject, frames, exported[0], emulated, room))
+            rows.append(compare(subject, frames, exported[0].manifest.preprocess, emulated, room))
             print("{target} {kernels}: {equal_outputs} of {frames} outputs equal, {equal_masks} masks equal, "
                   "max {max_difference_lsb:g} LSB".format(**rows[-1]), flush=True)  # fmt: skip
     result = {

@@ -109,3 +109,8 @@ class Target:
     float_output: bool = field(default=False)
     """True where the artifact leaves the last logits unquantized; verify then counts the pixels within half a step
     of zero apart."""
+    mask_gate: float | None = field(default=None)
+    """What verify asks of the masks where the runtime is known to round otherwise than the reference, in every layer
+    (docs/decisions/0015); None: verify's own gate. Teacher-forced codes are gated as everywhere."""
+    metric_gate: float | None = field(default=None)
+    """The same for Dice and IoU."""

@@ -109,17 +109,20 @@ class _Seen:
 
 def verify_bundle(
     bundle: Bundle, target: Target, reference: Session, frames: NDArray[np.uint8],
-    truths: NDArray[np.uint8] | None = None, *, gate: float = GATE, metric_gate: float = METRIC_GATE,
+    truths: NDArray[np.uint8] | None = None, *, gate: float | None = None, metric_gate: float | None = None,
     threads: int = 1, forced_frames: int = 2, layers: bool = False,
 ) -> VerifyResult:  # fmt: skip
     """Verify one bundle. `frames` (N, h, w, C) u8 at the input's size, `truths` (N, h, w) class ids or None.
 
-    `reference` is open_reference of the bundle's own canonical graph in the artifact's precision. `forced_frames`
+    `reference` is open_reference of the bundle's own canonical graph in the artifact's precision. The gates are the
+    target's own, else GATE and METRIC_GATE. `forced_frames`
     frames are teacher-forced where only an interpreter stands in.
     `layers` adds the layer table over the first frame of an INT8 artifact. A missed gate is a result with passed
     False and reasons, not an exception. Raises UsageError on frames of another size, ArtifactError where the
     canonical graph in the bundle is not the one the artifact was lowered from.
     """
+    gate = (target.mask_gate or GATE) if gate is None else gate
+    metric_gate = (target.metric_gate or METRIC_GATE) if metric_gate is None else metric_gate
     manifest = bundle.manifest
     preprocess, artifact = manifest.preprocess, manifest.artifact
     check_frames(frames, truths, preprocess)

@@ -70,4 +70,4 @@ def table_of(function: Function, source: Grid, result: Grid) -> NDArray[np.int8]
     with np.errstate(all="ignore"):
         value = np.nan_to_num(function(real).astype(np.float32), nan=-np.inf)
         codes = np.rint(value / np.float32(result.scale)) + result.zero_point
-    return np.clip(codes, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(codes, -128, 127), np.int8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_unet.core.artifact import Artifact, ReadBack
-from edge_unet.targets.tflite import read_back as tflite
 from edge_unet.targets.tflite.build import SCRATCH
+from edge_unet.targets.tflite.read_back import read_back as read_tflite
 
 
 def read_back(folder: Path, artifact: Artifact) -> ReadBack:
@@ -15,6 +15,6 @@ def read_back(folder: Path, artifact: Artifact) -> ReadBack:
 
     Raises ArtifactError where the file is missing, changed, truncated or not written by this package.
     """
-    read = tflite.read_back(folder, artifact)
+    read = read_tflite(folder, artifact)
     weights = {name: held for name, held in read.weights.items() if SCRATCH not in name}
     return ReadBack(read.activations, weights, read.absent)

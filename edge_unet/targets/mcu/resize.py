@@ -76,7 +76,7 @@ def _phases(b: Build, node: Node, x: Value, grid: Grid | None) -> list[Value]:
         "dilationWFactor": 1,
         "depthMultiplier": 1,
     }
-    phases = []
+    phases: list[Value] = []
     for rows, columns in product(TAPS, TAPS):
         codes = UNITS * np.outer(rows, columns)[None, :, :, None]  # (1, 3, 3, 1)
         payload = np.ascontiguousarray(np.broadcast_to(codes, (1, 3, 3, channels)), np.int8)

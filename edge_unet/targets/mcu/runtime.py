@@ -5,7 +5,7 @@ What it computes is what the device computes; how long it takes says nothing abo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,23 @@ from numpy.typing import NDArray
 
 from edge_unet.core.artifact import Artifact, Census, Codes, LayerPlacement
 from edge_unet.core.errors import UsageError
+from edge_unet.core.protocols import Session
 from edge_unet.core.spec import Tensors
 from edge_unet.targets.feeds import check_feeds, check_forced
 from edge_unet.targets.mcu.micro import runtime_name, start
 from edge_unet.targets.mcu.vela import Estimates, read_estimates
 from edge_unet.targets.tflite.layout import moves, plain
 from edge_unet.targets.tflite.model_file import ModelFile, read_model
+from edge_unet.targets.tflite.runtime import LiteRTSession
 from edge_unet.targets.tflite.stepper import cut_op
+
+TIES_TO_EVEN = "the same file on LiteRT with XNNPACK, which rounds once and ties to even, as the reference does"
 
 Arrays = dict[int, NDArray[Any]]
 
 
 class MicroSession:
-    """Session and LayerSession on TFLite Micro."""
+    """Session, LayerSession and ModelledSession on TFLite Micro."""
 
     def __init__(self, file: ModelFile, artifact: Artifact, estimates: Estimates | None) -> None:
         self._file = file
@@ -69,6 +73,10 @@ class MicroSession:
         if self._estimates is not None:
             source = f"placement by Vela {self._estimates.vela} for {', '.join(cpu)}; executed by {source}"
         return Census(layers=tuple(layers), source=source)
+
+    def other_models(self) -> Mapping[str, Session]:
+        """The same file on kernels that round as the reference does: what differs from `infer` is rounding alone."""
+        return {TIES_TO_EVEN: LiteRTSession(self._file, self._artifact, "xnnpack", 1)}
 
     def codes(self, feeds: Tensors, *, force: Codes | None = None) -> Codes:
         """int8 codes of every canonical activation, NCHW.

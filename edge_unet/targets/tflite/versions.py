@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 INT8_IS_VERSION_2 = frozenset({
     "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DEQUANTIZE", "GATHER", "GELU", "LOGISTIC", "MAXIMUM",
-    "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "PAD", "PADV2", "REDUCE_MAX", "RELU", "RELU6", "RESIZE_BILINEAR",
-    "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE",
+    "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "PAD", "PADV2", "REDUCE_MAX", "RELU", "RELU6",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB", "SUM", "TANH",
+    "TRANSPOSE",
 })  # fmt: skip
 """int8 input is version 2 of these; BROADCAST_TO and REVERSE_V2 have it as version 3."""
 
