@@ -121,8 +121,7 @@ def verify_bundle(
     False and reasons, not an exception. Raises UsageError on frames of another size, ArtifactError where the
     canonical graph in the bundle is not the one the artifact was lowered from.
     """
-    gate = (target.mask_gate or GATE) if gate is None else gate
-    metric_gate = (target.metric_gate or METRIC_GATE) if metric_gate is None else metric_gate
+    gate, metric_gate = gate or target.mask_gate or GATE, metric_gate or target.metric_gate or METRIC_GATE
     manifest = bundle.manifest
     preprocess, artifact = manifest.preprocess, manifest.artifact
     check_frames(frames, truths, preprocess)
