@@ -195,7 +195,8 @@ def family_table() -> str:
         cells = [f"`{name}`", f"{fp32:.4f}", f"{int8:.4f}", f"{100 * (int8 - fp32):+.2f}"]
         for target in TARGETS:
             found = [row["agreement"] for row in entry["rows"] if row["target"] == target]
-            cells.append("blocked" if None in found else f"{100 * min(found):.3f} %")
+            lowest = "" if not found else "blocked" if None in found else f"{100 * min(found):.3f} %"
+            cells.append(lowest)  # '' is not measured
         rows.append([*cells, entry["rows"][0]["weights"].removeprefix("trained: ")])
     return table(["network", "Dice FP32", "Dice INT8", "points", *TARGETS, "training"], rows)
 
