@@ -32,6 +32,18 @@ _RETURN_S = 5.0
 _BYTES_PER_S = 500_000
 """Slower than any cable; sets how long a copy may take."""
 _SERIAL = re.compile(r"[^\s\-\x00-\x1f\x7f][^\s\x00-\x1f\x7f]*")
+_BROKEN = (
+    "not found",
+    "closed",
+    "protocol fault",
+    "no devices",
+    "EOF",
+    "from device",
+    "to device",
+    "reset",
+    "roken pipe",
+)
+"""Words of the adb client for a link that is gone."""
 _STATES = {
     "unauthorized": "it has not allowed this computer; unlock the phone and accept 'Allow USB debugging'",
     "offline": "it does not answer; unplug it and plug it in again, or: adb reconnect",
@@ -207,16 +219,15 @@ class AdbDevice:
 
     def _lost(self, said: str, when: str) -> DeviceError:
         """The adb client's words as one error with the next step."""
-        words = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("* daemon")]
-        text = words[-1] if words else "the connection was closed"
-        for prefix in ("adb: ", "error: "):
-            text = text.removeprefix(prefix)
+        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("* daemon")]
+        named = [line for line in lines if line.startswith(("adb:", "error:"))] or lines
+        text = named[-1].removeprefix("adb: ").removeprefix("error: ") if named else "the connection was closed"
         if "No space left" in said:
             return DeviceError(f"{self.label}: the phone is full ({text}); free space on it and run this again")
         for state, meaning in _STATES.items():
             if f"device {state}" in said or f"device still {state}" in said:
                 return DeviceError(f"{self.label}: {state}: {meaning}")
-        if when or any(word in said for word in ("not found", "closed", "protocol fault", "no devices", "EOF")):
+        if when or any(word in said for word in _BROKEN):
             lost = " ".join(filter(None, ("the connection was lost", when)))
             return DeviceError(f"{self.label}: {lost} ({text}); check the cable and run this again")
         return DeviceError(f"{self.label}: adb failed: {text}")

@@ -31,7 +31,7 @@ class Faults:
     space_bytes: int | None = None
     """Bytes that still fit; None is plenty."""
     hang_up_on: str | None = None
-    """The link breaks when a shell command that holds this word runs."""
+    """The link breaks when a shell command that holds this word runs; SEND: in the middle of a file."""
     hang_up_for_good: bool = False
     """After that nobody answers any more."""
 
@@ -45,11 +45,14 @@ class Phone:
     faults: Faults = field(default_factory=Faults)
     commands: list[str] = field(default_factory=list)
     """Every shell command as it came."""
+    address: str = ""
+    """For `adb connect`; known on entering."""
 
     def __enter__(self) -> Phone:
         (self.root / "data/local/tmp").mkdir(parents=True, exist_ok=True)
         (self.root / "bin").mkdir(exist_ok=True)
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self._links: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -57,11 +60,6 @@ class Phone:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
         self.hang_up()
-
-    @property
-    def address(self) -> str:
-        """For `adb connect`."""
-        return f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     @property
     def left(self) -> list[str]:
@@ -272,6 +270,9 @@ class Stream:
                 if name == b"DONE":
                     break
                 data = self._read(value)
+                if faults.hang_up_on == "SEND":
+                    faults.hang_up_on = None
+                    self._phone.hang_up()
                 if faults.space_bytes is not None:
                     faults.space_bytes -= len(data)
                     fault = fault or ("write failed: No space left on device" if faults.space_bytes < 0 else "")

@@ -17,6 +17,7 @@ import pytest
 from devices.adb_server import Faults, Phone, alive
 
 from edge_unet.core.errors import MissingBackendError, UsageError
+from edge_unet.devices import adb as adb_module
 from edge_unet.devices.adb import AdbDevice
 from edge_unet.devices.device import DeviceError
 
@@ -160,7 +161,8 @@ def test_ctrl_c_ends_the_program_and_removes_the_room(modern: Phone) -> None:
     assert modern.left == ["pid"]
 
 
-def test_a_link_that_breaks_is_one_clear_error(phone: Phone) -> None:
+def test_a_link_that_breaks_is_one_clear_error(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb_module, "_RETURN_S", 1.0)
     phone.faults = Faults(hang_up_on="sleep", hang_up_for_good=True)
     with (
         pytest.raises(DeviceError, match=r"the connection was lost while sleep ran there .*check the cable") as caught,
@@ -183,6 +185,18 @@ def test_a_link_that_comes_back_is_used_to_tidy_up(phone: Phone) -> None:
         device.run(["sh", "-c", "echo $$ > ../../pid; exec sleep 60"], timeout_s=20, folder=room)
     assert phone.left == []
     assert not alive(int(pid.read_text()))
+
+
+def test_a_link_that_breaks_while_a_file_travels(phone: Phone, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(bytes(3_000_000))
+    phone.faults = Faults(hang_up_on="SEND")
+    with (
+        pytest.raises(DeviceError, match=r"the connection was lost .*check the cable and run this again$"),
+        AdbDevice(phone.address) as device,
+        device.room() as room,
+    ):
+        device.push(tmp_path / "model", room / "model")
+    assert phone.left == []
 
 
 def test_a_full_phone_says_so_and_keeps_nothing(phone: Phone, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from edge_unet.core.bundle import Bundle, open_bundle, write_manifest
 from edge_unet.core.errors import UsageError
 from edge_unet.core.report import BenchReport, Schedule, read_report
 from edge_unet.core.spec import Precision
+from edge_unet.devices import adb as adb_module
 from edge_unet.devices.device import DeviceError
 from edge_unet.pipeline import phone as phone_module
 from edge_unet.pipeline.export import export, resolve_targets
@@ -56,6 +57,7 @@ def sandbox(root: Path) -> Iterator[Phone]:
 @pytest.fixture
 def phone(server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
     monkeypatch.setattr(phone_module, "RAPID", TINY)
+    monkeypatch.setattr(adb_module, "_RETURN_S", 1.0)
     with sandbox(tmp_path / "phone") as phone:
         yield phone
 
@@ -64,6 +66,13 @@ def phone(server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def android(tiny_canonical: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     (bundle,) = export(tiny_canonical, resolve_targets("android"), tmp_path_factory.mktemp("tiny"), say=quiet)
     return bundle
+
+
+@pytest.fixture(scope="module")
+def floating(tiny_canonical: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """FP32: has no twin, so it takes half the calls."""
+    room = tmp_path_factory.mktemp("tiny_fp32")
+    return export(tiny_canonical, resolve_targets("android"), room, Precision.FP32, quiet)[0]
 
 
 def run(phone: Phone, bundle: Bundle, folder: Path, program: Path | None = None) -> BenchReport:
@@ -140,19 +149,19 @@ def test_golden_frames_are_checked_on_the_phone(benched: tuple[Path, BenchReport
 
 
 @pytest.mark.slow
-def test_a_wrong_mask_on_the_phone_fails_the_gate(phone: Phone, android: Bundle, tmp_path: Path) -> None:
-    report = run(phone, android, tmp_path, write_program(tmp_path / "program", "negated"))
-    assert [result.passed for result in report.verified] == [False, False]
+def test_a_wrong_mask_on_the_phone_fails_the_gate(phone: Phone, floating: Bundle, tmp_path: Path) -> None:
+    report = run(phone, floating, tmp_path, write_program(tmp_path / "program", "negated"))
+    assert [result.passed for result in report.verified] == [False]
     assert (report.verified[0].golden_agreement or 0) < 0.99
 
 
 @pytest.mark.slow
 def test_a_program_without_an_output_file_leaves_the_golden_frames_unchecked(
-    phone: Phone, android: Bundle, tmp_path: Path
+    phone: Phone, floating: Bundle, tmp_path: Path
 ) -> None:
-    report = run(phone, android, tmp_path, write_program(tmp_path / "program", "no_output"))
+    report = run(phone, floating, tmp_path, write_program(tmp_path / "program", "no_output"))
     assert report.verified == ()
-    assert len(report.measurements) == 2
+    assert len(report.measurements) == 1
     assert "golden frames: not checked on the phone: this benchmark_model has no --output_filepath" in report.notes[0]
 
 
@@ -166,12 +175,12 @@ def test_a_program_without_an_output_file_leaves_the_golden_frames_unchecked(
     ],
 )
 def test_a_failure_gives_no_result_and_leaves_nothing(
-    phone: Phone, android: Bundle, tmp_path: Path, faults: Faults, said: str
+    phone: Phone, floating: Bundle, tmp_path: Path, faults: Faults, said: str
 ) -> None:
     (tmp_path / "bench.json").write_text("older")
     phone.faults = faults
     with pytest.raises(DeviceError, match=said):
-        run(phone, android, tmp_path)
+        run(phone, floating, tmp_path)
     assert (tmp_path / "bench.json").read_text() == "older"
     assert [p.name for p in tmp_path.glob(".bench*")] == []
     if faults.space_bytes is not None:
@@ -241,7 +250,9 @@ def test_the_shipped_model(server: None, tmp_path: Path) -> None:
         report = run(phone, bundle, tmp_path)
         assert phone.left == []
     int8, fp32 = report.measurements
-    assert int8.p50_ns < fp32.p50_ns
+    print(f"emulated phone, times of this machine: int8 {int8.p50_ns} ns, fp32 {fp32.p50_ns} ns, {report.notes}")
+    assert 10_000 < int8.p50_ns < 10**9  # which of the two is faster depends on what else this machine does
+    assert 10_000 < fp32.p50_ns < 10**9
     assert [v.passed for v in report.verified] == [True, True]
     assert report.verified[0].golden_equal == 4
     assert json.loads((tmp_path / "bench.json").read_text())["environment"]["device"] == "adb"
