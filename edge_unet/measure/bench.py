@@ -41,6 +41,8 @@ class Candidate:
     bundle: Bundle
     target: Target
     bf16: bool = False
+    role: str = ""
+    """'base' or 'new': tells two candidates apart that are alike in all else."""
 
     @property
     def precision(self) -> Precision:
@@ -49,8 +51,9 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """'kvasir cpu int8': the bundle and what is timed of it."""
-        return f"{self.bundle.manifest.name} {self.target.name} {self.precision.value}"
+        """'kvasir cpu int8': the bundle and what is timed of it, with its role in a comparison."""
+        role = f" ({self.role})" if self.role else ""
+        return f"{self.bundle.manifest.name} {self.target.name} {self.precision.value}{role}"
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,21 @@ def spread_path(samples_ns: Sequence[int], axis: Axis) -> str:
     return f"M0 100L{'L'.join(points)}L100 100Z"
 
 
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other point beats or equals in both: smaller x, larger y; in order of x."""
+    order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
+    best: list[int] = []
+    for index in order:
+        if not best or points[index][1] > points[best[-1]][1]:
+            best.append(index)
+    return best
+
+
+def line_path(at: Sequence[tuple[float, float]]) -> str:
+    """SVG path through percentages, y upwards, in a 100 x 100 box; empty for fewer than two points."""
+    return "" if len(at) < 2 else "M" + "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in at)
+
+
 def _steps(low: float, high: float, most: int) -> list[float]:
     raw = (high - low) / most
     size = 10 ** math.floor(math.log10(raw))
@@ -94,8 +109,8 @@ def _steps(low: float, high: float, most: int) -> list[float]:
 
 
 def _decades(low: float, high: float, most: int) -> list[float]:
-    """1, 2, 5 of each decade, thinned to 1 of each where that is too many."""
-    for digits in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+    """1 to 9 of each decade, thinned down to 1 of each where that is too many."""
+    for digits in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [d * 10.0**e for e in exponents for d in digits if low <= d * 10.0**e <= high]
         if len(values) <= most:

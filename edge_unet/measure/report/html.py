@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_unet.core.errors import require
 from edge_unet.core.files import write_text
 from edge_unet.core.report import STAND_IN, BenchReport
-from edge_unet.measure.report import tables, view
+from edge_unet.measure.report import tables, view, view_limits
 from edge_unet.measure.report.wording import Names, share
 
 TEMPLATE = "report.html.j2"
@@ -22,15 +22,23 @@ def render_html(report: BenchReport) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     names = Names(report)
+    census = view.census_stacks(report, names)
     page: str = environment.from_string(source).render(
         report=report,
         headlines=view.headlines(report, names),
         latency=view.latency_bars(report, names),
         stages=view.stage_stacks(report, names),
-        dots=view.dice_against_latency(report, names),
+        front=view.dice_against_latency(report, names),
+        roofline=view_limits.roofline(report),
+        limits=view_limits.limits_table(report, names),
+        peaks=view_limits.peaks_rows(report),
+        layer_charts=view_limits.layer_charts(report, names),
+        states=tables.state_table(report),
+        warnings=tables.warnings_of(report),
         agreement=tables.agreement_table(report, names),
         quality=tables.quality_table(report, names),
-        census=view.census_stacks(report, names),
+        census=census,
+        census_kinds={part.kind for stack in census[0] for part in stack.parts},
         numbers=tables.numbers_table(report, names),
         hashes=tables.hashes_table(report, names),
         gates=view.gates(report, names),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge_unet.core.report import STAND_IN, BenchReport, VerifyResult
 from edge_unet.measure.report.wording import (
     NOT_MEASURED,
+    SPACE,
     Names,
     detail_of,
     energy,
@@ -107,15 +108,40 @@ def environment_rows(report: BenchReport) -> list[tuple[str, str]]:
     """The machine, every field, None spelt out."""
     e = report.environment
     rows = [
+        ("reached as", e.device), ("SoC", plain(e.soc)),
         ("CPU", plain(e.cpu_model)), ("instruction set", plain(e.machine)),
-        ("AMX INT8", yes_no(e.amx)), ("VNNI", yes_no(e.vnni)),
+        ("AMX INT8", yes_no(e.amx)), ("VNNI", yes_no(e.vnni)), ("bf16", yes_no(e.bf16)),
         ("cores this process may use", plain(e.cores_used)), ("threads given to runtimes", plain(e.threads)),
-        ("clock now", NOT_MEASURED if e.mhz is None else f"{e.mhz:.0f} MHz"), ("governor", plain(e.governor)),
+        ("clock", NOT_MEASURED if e.mhz is None else f"{e.mhz:.0f} MHz"), ("governor", plain(e.governor)),
         ("temperature", NOT_MEASURED if e.temperature_c is None else f"{e.temperature_c:.1f} °C"),
-        ("power mode", plain(e.power_mode)), ("memory", megabytes(e.memory_bytes)),
+        ("power mode", plain(e.power_mode)), ("clocks lowered for heat", yes_no(e.throttled)),
+        ("memory", megabytes(e.memory_bytes)),
         ("system", plain(e.os)), ("kernel", plain(e.kernel)), ("Python", plain(e.python)),
     ]  # fmt: skip
     return rows + sorted(e.packages.items())
+
+
+def state_table(report: BenchReport) -> Table:
+    """Clock and heat before and after the work; no rows where neither was read."""
+    states = report.environment.before, report.environment.after
+    if states == (None, None):
+        return Table(("", "before", "after"), ())
+    rows = (
+        ("clock", *(_reading(s.mhz if s else None, "MHz") for s in states)),
+        ("temperature", *(_reading(s.temperature_c if s else None, "°C", 1) for s in states)),
+        ("throttle events since boot", *(_reading(s.throttle_count if s else None) for s in states)),
+    )
+    return Table(("", "before", "after"), rows)
+
+
+def warnings_of(report: BenchReport) -> list[str]:
+    """What a reader must know about the machine before reading a number."""
+    heat = ["the clocks were lowered for heat while this was measured"] if report.environment.throttled else []
+    return [*heat, *report.environment.warnings]
+
+
+def _reading(value: float | None, unit: str = "", digits: int = 0) -> str:
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}{SPACE}{unit}".strip()
 
 
 def protocol_text(report: BenchReport) -> str:

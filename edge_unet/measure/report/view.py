@@ -57,6 +57,8 @@ class Stack:
     detail: str
     parts: tuple[Part, ...]
     totals: tuple[str, ...]
+    units: tuple[Part, ...] = ()
+    """The same, by the runtime's word for the kernel: 'brgconv_avx512_i8: 52 int8'."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,19 @@ class DotRow:
     precision: str
     latency: str
     dice: str
+    on_front: bool
+    """No other row is both faster and better."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Dice-against-latency chart; `path` joins the rows that no other row beats in both."""
+
+    dots: tuple[Dot, ...]
+    rows: tuple[DotRow, ...]
+    x: charts.Axis
+    y: charts.Axis
+    path: str
 
 
 @dataclass(frozen=True)
@@ -189,9 +204,7 @@ def _stage_order(kind: str) -> int:
     return STAGES.index(kind) if kind in STAGES else len(STAGES)
 
 
-def dice_against_latency(
-    report: BenchReport, names: Names
-) -> tuple[list[Dot], list[DotRow], charts.Axis, charts.Axis] | None:
+def dice_against_latency(report: BenchReport, names: Names) -> Front | None:
     """Rows that have both a Dice and a model-only latency, where there are two or more to compare; dots that would
     cover one another become one."""
     pairs = [(m, e) for m in of_scope(report, "model") if (e := _quality_of(report, m)) is not None]
@@ -199,18 +212,24 @@ def dice_against_latency(
         return None
     x = charts.padded_log_axis([m.p90_ns / NS_PER_MS for m, _ in pairs])
     y = charts.padded_axis([e.dice for _, e in pairs], least=0.02)
+    best = charts.pareto([(m.p90_ns, e.dice) for m, e in pairs])
     dots: list[Dot] = []
-    rows = []
+    rows, at = [], []
     for number, (m, e) in enumerate(pairs, start=1):
-        at = (x.percent(m.p90_ns / NS_PER_MS), y.percent(e.dice))
-        rows.append(DotRow(number, names.of(m), m.precision.value, milliseconds(m.p90_ns), score(e.dice)))
-        for index, dot in enumerate(dots):
-            if abs(dot.x - at[0]) < 5 and abs(dot.y - at[1]) < 7 and dot.precision == m.precision.value:
-                dots[index] = Dot(dot.x, dot.y, dot.precision, f"{dot.number}, {number}")
-                break
-        else:
-            dots.append(Dot(*at, m.precision.value, str(number)))
-    return dots, rows, x, y
+        at.append((x.percent(m.p90_ns / NS_PER_MS), y.percent(e.dice)))
+        on_front = number - 1 in best
+        rows.append(DotRow(number, names.of(m), m.precision.value, milliseconds(m.p90_ns), score(e.dice), on_front))
+        add_dot(dots, at[-1], m.precision.value, number)
+    return Front(tuple(dots), tuple(rows), x, y, charts.line_path([at[index] for index in best]))
+
+
+def add_dot(dots: list[Dot], at: tuple[float, float], precision: str, number: int) -> None:
+    """Add a dot, or its number to one of the same precision that it would cover."""
+    for index, dot in enumerate(dots):
+        if abs(dot.x - at[0]) < 5 and abs(dot.y - at[1]) < 7 and dot.precision == precision:
+            dots[index] = Dot(dot.x, dot.y, dot.precision, f"{dot.number}, {number}")
+            return
+    dots.append(Dot(*at, precision, str(number)))
 
 
 def _quality_of(report: BenchReport, subject: Subject) -> EvaluateResult | None:
@@ -240,13 +259,27 @@ def census_stacks(report: BenchReport, names: Names) -> tuple[list[Stack], list[
             Part(precision, round(100 * counts[precision] / len(census.layers), 3), f"{counts[precision]} {precision}")
             for precision in order
         )
+        units = units_of(census)
         if subject.precision is not Precision.INT8:
             floats[name] = f"{name}: {', '.join(part.text for part in parts)} ({census.source})"
             continue
         where = "" if subject.on_device else f"; {STAND_IN}"
         total = f"{census.int8_layers} of {len(census.layers)} in INT8"
-        stacks[name] = Stack(name, f"said by: {census.source}{where}", parts, (total,))
+        stacks[name] = Stack(name, f"said by: {census.source}{where}", parts, (total,), units)
     return list(stacks.values()), list(floats.values())
+
+
+def units_of(census: Census) -> tuple[Part, ...]:
+    """Layers by precision and the runtime's own word for the kernel: INT8 first, then by number."""
+    counts: dict[tuple[str, str], int] = {}
+    for layer in census.layers:
+        key = (layer.precision, layer.unit or "unit not told")
+        counts[key] = counts.get(key, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0] != "int8", item[0][0], -item[1], item[0][1]))
+    return tuple(
+        Part(precision, round(100 * count / len(census.layers), 3), f"{unit}: {count} {precision}")
+        for (precision, unit), count in ordered
+    )
 
 
 def gates(report: BenchReport, names: Names) -> list[Gate]:

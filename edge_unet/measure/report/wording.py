@@ -67,7 +67,7 @@ class Names:
     def __init__(self, report: BenchReport) -> None:
         bundles: dict[str, set[str]] = {}
         evaluated = [e.subject for e in report.evaluated if e.subject is not None]
-        for subject in (*report.measurements, *report.verified, *evaluated):
+        for subject in (*report.measurements, *report.verified, *evaluated, *report.limits, *report.layer_times):
             bundles.setdefault(subject.label, set()).add(subject.bundle)
         self._shared = {label for label, names in bundles.items() if len(names) > 1}
 
