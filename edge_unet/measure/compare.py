@@ -41,7 +41,8 @@ class PairResult(Frozen):
     p90: Ratio
     verdict: Verdict
     """regression: slower without doubt and by more than the tolerance. slower: without doubt, within it. same: the
-    interval holds 1. unclear: too few bursts to tell."""
+    interval holds 1 and ends within the tolerance. unclear: too few bursts, or so much noise that a regression may
+    hide in it."""
     words: str
     changed: tuple[Difference, ...] = ()
 
@@ -149,12 +150,13 @@ def compare(
     )
 
 
-def in_buckets(ratio: Ratio) -> str:
+def in_buckets(ratio: Ratio, tolerance: float = TOLERANCE) -> str:
     """'1.1x to 1.2x slower': how a ratio is called."""
-    if ratio.low is None:
+    if ratio.low is None or ratio.high is None:
         return "too few runs to tell"
     if not ratio.slower and not ratio.faster:
-        return "no difference shown"
+        noisy = ratio.high > 1 + tolerance
+        return f"too noisy to tell, up to {ratio.high:.2f}x slower" if noisy else "no difference shown"
     size, direction = (ratio.value, "slower") if ratio.slower else (1 / ratio.value, "faster")
     below = [bound for bound in BUCKETS if bound <= size]
     above = [bound for bound in BUCKETS if bound > size]
@@ -205,7 +207,7 @@ def _pair(
         p50=p50,
         p90=p90,
         verdict=_verdict(p50, tolerance),
-        words=in_buckets(p50),
+        words=in_buckets(p50, tolerance),
         changed=artifact_changes(base, new, old[0], first),
     )
 
@@ -215,30 +217,30 @@ def _middle(values: Sequence[int]) -> int:
 
 
 def _verdict(p50: Ratio, tolerance: float) -> Verdict:
-    if p50.low is None:
+    if p50.high is None:
         return "unclear"
     if p50.slower:
         return "regression" if p50.value > 1 + tolerance else "slower"
-    return "faster" if p50.faster else "same"
+    if p50.faster:
+        return "faster"
+    return "unclear" if p50.high > 1 + tolerance else "same"
 
 
-Scored = tuple[float, int, str | None]
-"""A Dice, on how many images, of which data."""
+Scored = tuple[float, int]
+"""A Dice, and on how many images."""
 
 
 def _dice(base: BenchReport, new: BenchReport) -> tuple[tuple[DicePair, ...], tuple[str, ...]]:
     """The Dice of every subject in both, where it is of the same images; else a note that it was not compared."""
     old, now = _scores(base), _scores(new)
     pairs, notes = [], []
-    for label, (before, images, data) in old.items():
+    for label, (before, images) in old.items():
         if label not in now:
             notes.append(f"{label}: Dice not compared, only base has one")
             continue
-        after, other_images, other_data = now[label]
-        if (images, data) != (other_images, other_data):
-            notes.append(
-                f"{label}: Dice not compared, it is of other images ({data or images}, {other_data or other_images})"
-            )
+        after, other_images = now[label]
+        if images != other_images:
+            notes.append(f"{label}: Dice not compared, it is of {images} and of {other_images} images")
         else:
             pairs.append(DicePair(label=label, base=before, new=after))
     return tuple(pairs), tuple(notes)
@@ -253,9 +255,9 @@ def _scores(report: BenchReport) -> dict[str, Scored]:
         if isinstance(result, EvaluateResult):
             if result.subject is not None:
                 on = f" on {result.data}" if result.data else ""
-                found.setdefault(_label(result.subject) + on, (result.dice, result.images, result.data))
+                found.setdefault(_label(result.subject) + on, (result.dice, result.images))
         elif result.dice is not None and _label(result) not in evaluated:
-            found.setdefault(_label(result), (result.dice, result.images, None))
+            found.setdefault(_label(result), (result.dice, result.images))
     return found
 
 

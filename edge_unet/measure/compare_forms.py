@@ -43,7 +43,7 @@ def verdict(comparison: Comparison) -> str:
             f"FAILED: {slow} of {len(comparison.pairs)} subjects slower by more than {100 * comparison.tolerance:g} %"
         )
     unclear = sum(pair.verdict == "unclear" for pair in comparison.pairs)
-    open_ = f"; {unclear} had too few runs to tell" if unclear else ""
+    open_ = f"; {unclear} could not be told: more --repeats, or a quieter machine" if unclear else ""
     return f"passed: no regression in {len(comparison.pairs)} subjects{open_}"
 
 
