@@ -138,7 +138,7 @@ class TestJson:
         page = call("report", "out/bench.json", "--json")
         assert page.code == 0
         assert {key: Path(path).is_file() for key, path in page.value.items()} == {
-            "html": True, "markdown": True, "json": True,
+            "html": True, "markdown": True, "junit": True, "csv": True, "smaller": True, "bigger": True, "json": True,
         }  # fmt: skip
 
     def test_quantize(self, road: Road, call: Call) -> None:

@@ -18,7 +18,8 @@ from edge_unet.core.report import STAND_IN, BenchReport, EvaluateResult, NotMeas
 from edge_unet.core.spec import Precision
 from edge_unet.measure.report import charts, render_bigger, render_csv, render_junit, render_markdown, render_smaller
 from edge_unet.measure.report.schema import report_schema
-from edge_unet.measure.report.tables import warnings_of
+from edge_unet.measure.report.tables import environment_rows, state_table, warnings_of
+from edge_unet.measure.report.view import Dot, add_dot
 from edge_unet.measure.report.view_limits import layer_charts, limits_table, roofline
 from edge_unet.measure.report.wording import SPACE, Names
 
@@ -169,6 +170,22 @@ def test_the_roofline() -> None:
     assert all(0 < v < 100 for v in (dot.x, dot.y, memory.x2, int8.y1))
     assert roofline(full_report()) is None
     assert roofline(limited().model_copy(update={"limits": ()})) is None
+
+
+def test_dots_that_would_cover_one_another_are_one() -> None:
+    dots: list[Dot] = []
+    for number, (at, precision) in enumerate(
+        [((10.0, 50.0), "int8"), ((60.0, 50.0), "fp32"), ((12.0, 55.0), "int8"), ((61.0, 49.0), "bf16")], start=1
+    ):
+        add_dot(dots, at, precision, number)
+    assert dots == [Dot(10.0, 50.0, "int8", "1, 3"), Dot(60.0, 50.0, "mixed", "2, 4")]
+
+
+def test_the_machine_is_told_once() -> None:
+    report = limited()
+    assert not {"clock", "temperature"} & {name for name, _ in environment_rows(report)}
+    assert dict(environment_rows(full_report()))["clock"] == "not measured"
+    assert state_table(full_report()).rows == ()
 
 
 def test_the_limits_table_and_the_layers() -> None:

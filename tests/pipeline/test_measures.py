@@ -156,7 +156,9 @@ def test_report_joins_results(
 ) -> None:
     path, report = benched
     paths = write_report([path], tmp_path / "report")
-    assert sorted(p.name for p in paths.values()) == ["report.html", "report.json", "report.md"]
+    assert sorted(p.name for p in paths.values()) == [
+        "bigger.json", "report.csv", "report.html", "report.json", "report.junit.xml", "report.md", "smaller.json",
+    ]  # fmt: skip
     assert read_report(paths["json"]) == report
     page = paths["html"].read_text(encoding="utf-8")
     assert "cpu int8" in page

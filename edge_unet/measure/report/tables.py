@@ -118,6 +118,8 @@ def environment_rows(report: BenchReport) -> list[tuple[str, str]]:
         ("memory", megabytes(e.memory_bytes)),
         ("system", plain(e.os)), ("kernel", plain(e.kernel)), ("Python", plain(e.python)),
     ]  # fmt: skip
+    if e.before is not None or e.after is not None:  # state_table has these
+        rows = [row for row in rows if row[0] not in ("clock", "temperature")]
     return rows + sorted(e.packages.items())
 
 

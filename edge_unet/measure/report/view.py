@@ -224,10 +224,11 @@ def dice_against_latency(report: BenchReport, names: Names) -> Front | None:
 
 
 def add_dot(dots: list[Dot], at: tuple[float, float], precision: str, number: int) -> None:
-    """Add a dot, or its number to one of the same precision that it would cover."""
+    """Add a dot, or its number to one that it would cover; a dot of several precisions is 'mixed'."""
     for index, dot in enumerate(dots):
-        if abs(dot.x - at[0]) < 8 and abs(dot.y - at[1]) < 10 and dot.precision == precision:
-            dots[index] = Dot(dot.x, dot.y, dot.precision, f"{dot.number}, {number}")
+        if abs(dot.x - at[0]) < 8 and abs(dot.y - at[1]) < 10:
+            kind = precision if dot.precision == precision else "mixed"
+            dots[index] = Dot(dot.x, dot.y, kind, f"{dot.number}, {number}")
             return
     dots.append(Dot(*at, precision, str(number)))
 
