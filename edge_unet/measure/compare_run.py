@@ -41,7 +41,7 @@ def time_in_turns(
         order = (0, 1) if number % 2 == 0 else (1, 0)
         report = bench(
             [sides[at] for at in order], frame, schedule=schedule, threads=threads, with_end_to_end=False,
-            with_memory=False, progress=progress,
+            with_memory=False, with_limits=False, progress=progress,
         )  # fmt: skip
         found = dict(zip(order, report.measurements, strict=True))
         before.append(_renamed(found[0], found[1]))
