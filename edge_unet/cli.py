@@ -152,7 +152,7 @@ def export(
         Path | None, typer.Argument(help="Quantized checkpoint or canonical .onnx; default: the shipped model.")
     ] = None,
     target: Annotated[
-        str, typer.Option("--target", help="cpu, android, embedded-linux, ios, jetson, onnx or all.")
+        str, typer.Option("--target", help="cpu, android, embedded-linux, ios, jetson, onnx, mcu, or all that can.")
     ] = "all",
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundles.")] = Path("out/export"),
     precision: Annotated[str, typer.Option("--precision", help="int8, fp32 or fp16.")] = "int8",
@@ -168,7 +168,8 @@ def export(
     known = [p.value for p in Precision]
     if precision not in known:
         raise UsageError(f"unknown precision {precision!r}; {nearest(precision, known)}")
-    bundles = run(checkpoint, resolve_targets(target), out, Precision(precision), _say(as_json))
+    say = _say(as_json)
+    bundles = run(checkpoint, resolve_targets(target), out, Precision(precision), say, leave_out=target == "all")
     rows = [
         {
             "bundle": str(b.folder),
@@ -257,6 +258,33 @@ def report(
     from edge_unet.pipeline.report import write_report
 
     _emit({name: str(path) for name, path in write_report(results, out).items()}, as_json)
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(help="Bundle or result file that the new one is held against.")],
+    new: Annotated[Path, typer.Argument(help="Bundle or result file.")],
+    data: Data = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="How much slower is not called slower.")
+    ] = 0.05,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Interleaved rounds over two bundles.")] = 3,
+    rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a round instead of 1024 or 60 s.")] = False,
+    threads: Threads = 1,
+    any_machine: Annotated[bool, typer.Option("--any-machine", help="Result files of different machines too.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for comparison.json, .md and .junit.xml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Is it slower or worse than before? Bundles are timed in turns. Exit code 3: worse masks, 4: slower."""
+    from edge_unet.pipeline.compare import compare as run
+    from edge_unet.pipeline.compare import gate
+
+    found = run(
+        base, new, data=data, tolerance=tolerance, repeats=repeats, rapid=rapid, threads=threads,
+        any_machine=any_machine, out=out, say=_say(as_json),
+    )  # fmt: skip
+    _emit(found.row(), as_json)
+    gate(found)
 
 
 @app.command()

@@ -32,6 +32,7 @@ VERBS = (
     "evaluate",
     "bench",
     "report",
+    "compare",
     "camera",
     "demo",
     "models",

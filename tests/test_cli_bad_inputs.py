@@ -20,6 +20,7 @@ VERBS = (
     "evaluate",
     "bench",
     "report",
+    "compare",
     "camera",
     "demo",
     "models",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_unet.core.bundle import open_bundle
-from edge_unet.core.errors import UsageError
+from edge_unet.core.errors import AccuracyGateError, UsageError
 from edge_unet.core.report import BenchReport, write_report
 from edge_unet.devices.uri import parse_uri
 
@@ -46,9 +46,13 @@ def bench_anywhere(device: str, bundles: Sequence[Path], out: Path, options: Opt
         from edge_unet.pipeline.phone import bench_on_phone
 
         binary = options.benchmark_model
-        return bench_on_phone(
+        report = bench_on_phone(
             device, bundles, out, benchmark_model=binary, rapid=options.rapid, threads=options.threads, say=say
         )
+        if report.passed is False:
+            reasons = [f"{v.label}: {'; '.join(v.reasons)}" for v in report.verified if not v.passed]
+            raise AccuracyGateError(f"{out} is written, but golden masks differ on the phone: {' | '.join(reasons)}")
+        return report
     from edge_unet.pipeline.bench import bench
 
     return bench(

@@ -39,7 +39,7 @@ def demo(
     """
     started = time.monotonic()
     model = _fine_tune(out, data, say) if data is not None else reference_checkpoint()
-    exported = export(model, resolve_targets("all"), out / "bundles", say=say)
+    exported = export(model, resolve_targets("all"), out / "bundles", say=say, leave_out=True)
     bundles = {b.manifest.artifact.target: b.folder for b in exported}
     first = open_bundle(bundles["cpu"]).manifest
     frames = frames_from(data, first.preprocess, first.classes, VERIFY_IMAGES, first.scene)

@@ -18,6 +18,8 @@ PACKAGES = {
     "ai-edge-litert": "tflite",
     "coremltools": "coreml",
     "tensorrt": "tensorrt",
+    "tflite-micro": "mcu",
+    "ethos-u-vela": "mcu",
     "av": "camera",
     "jinja2": "report",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_unet.canonical import CanonicalGraph, load_graph
 from edge_unet.core.artifact import Artifact, Census
 from edge_unet.core.bundle import CANONICAL, MANIFEST, Bundle, GoldenFrame, Manifest, open_bundle, write_manifest
-from edge_unet.core.errors import UsageError, require
+from edge_unet.core.errors import GraphError, UsageError, require
 from edge_unet.core.files import sha256_of, written_whole
 from edge_unet.core.protocols import Target
 from edge_unet.core.registry import lookup
@@ -68,12 +68,19 @@ def write_canonical(model: Path, into: Path) -> None:
 
 
 def export(
-    model: Path | None, targets: Sequence[Target], out: Path, precision: Precision = Precision.INT8, say: Say = print
+    model: Path | None,
+    targets: Sequence[Target],
+    out: Path,
+    precision: Precision = Precision.INT8,
+    say: Say = print,
+    *,
+    leave_out: bool = False,
 ) -> list[Bundle]:
     """Write one bundle per target into `out`; with no model, the reference model's.
 
-    An existing bundle of the same name is replaced only once the new one is complete. A target that does not offer
-    the precision raises UsageError before anything is written.
+    With `leave_out` a target that has no lowering for one of the model's ops is passed over with a line that says so;
+    without it that is a GraphError. An existing bundle of the same name is replaced only once the new one is complete.
+    A target that does not offer the precision raises UsageError before anything is written.
     """
     for target in targets:
         if precision not in target.precisions:
@@ -91,9 +98,15 @@ def export(
         for target in targets:
             folder = out / f"{graph.metadata.name}-{target.name}-{precision.value}"
             _require_replaceable(folder)
-            with written_whole(folder) as temporary:
-                temporary.mkdir()
-                _fill(temporary, target, precision, canonical, graph, golden, entries, card)
+            try:
+                with written_whole(folder) as temporary:
+                    temporary.mkdir()
+                    _fill(temporary, target, precision, canonical, graph, golden, entries, card)
+            except GraphError as error:
+                if not leave_out:
+                    raise
+                say(f"{target.name}: left out: {error}")
+                continue
             bundles.append(open_bundle(folder))
             artifact = bundles[-1].manifest.artifact
             say(f"{target.name}: {artifact.bytes / 1024:.0f} KiB {target.format}, {folder}")
