@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from island_graphs import transformer, write_piece
 from small_road import Road, quiet
 
 from edge_unet.core.bundle import Bundle, open_bundle
@@ -128,6 +129,20 @@ def test_a_precision_one_target_lacks_stops_all_before_anything_is_written(road:
     with pytest.raises(UsageError, match="target ios has no fp32; it offers int8, fp16"):
         export(road.ptq, resolve_targets("all"), tmp_path, Precision.FP32, quiet)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_to_all_a_target_that_cannot_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    canonical = write_piece(tmp_path / "canonical.onnx", transformer)
+    both = (*resolve_targets("mcu"), *ONNX)
+    said: list[str] = []
+    made = export(canonical, both, tmp_path / "out", say=said.append, leave_out=True)
+    assert [b.manifest.artifact.target for b in made] == ["onnx"]
+    (line,) = [line for line in said if line.startswith("mcu")]
+    assert line.startswith("mcu: left out: ")
+    assert "float island" in line
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [made[0].folder.name]
+    with pytest.raises(GraphError, match="float island"):
+        export(canonical, both, tmp_path / "again", say=quiet)
 
 
 def test_a_float_bundle(road: Road, tmp_path: Path) -> None:
