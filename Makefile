@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 PROGRAMS := /usr/sbin/sshd:openssh-server adb:adb chromium:chromium
 missing   = $(foreach p,$(PROGRAMS),$(if $(shell command -v $(word 1,$(subst :, ,$(p)))),,$(word 2,$(subst :, ,$(p)))))
 
-.PHONY: demo test check matrix arm64 programs setup clean
+.PHONY: demo test check matrix peers arm64 programs setup clean
 
 demo: setup  ## shipped model -> all targets -> verify -> bench -> report.html (DATA=dir: fine-tune on it first)
 	$(BIN)/edge-unet demo --out $(OUT) $(if $(DATA),--data $(DATA))
@@ -35,6 +35,9 @@ matrix: setup  ## every network, level and target at full size, about an hour; w
 programs:  ## what the tests of devices and of the report page need beside Python
 	@test -z "$(strip $(missing))" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(missing); } \
 		>/dev/null 2>&1 || echo "not installed: $(strip $(missing)); the tests that need them will skip"
+
+peers: setup  ## peers beside the reference model at 256x256, some minutes with --rapid
+	$(BIN)/python benchmarks/peers/run.py --rapid --out benchmarks/results/$(shell date +%F)-peers-256.json
 
 arm64: setup  ## x86 against emulated arm64, bit by bit; never timed (apt, dpkg; kept in out/arm64)
 	$(BIN)/python benchmarks/arm64/run.py --out benchmarks/results/$(shell date +%F)-arm64.json
