@@ -20,6 +20,12 @@ DICE_LOSS = 0.001
 BUCKETS = (1.1, 1.2, 1.3, 1.5, 2.0)
 """Bounds of the words for a ratio: a reader needs to know how bad it is, not its third digit."""
 
+ONE_RUN = (
+    "each side is one run: how much one run differs from the next is in no interval here; compare the bundles, which "
+    "take turns, or join three results a side with edge-unet report"
+)
+"""Said where two result files hold every subject once."""
+
 Verdict = Literal["regression", "slower", "same", "faster", "unclear"]
 Key = tuple[str, str, Precision, str]
 
@@ -131,6 +137,8 @@ def compare(
     old, now = _by_key(base.measurements), _by_key(new.measurements)
     common = [key for key in old if key in now]
     dice, notes = _dice(base, new)
+    if common and not interleaved and all(len(old[key]) == len(now[key]) == 1 for key in common):
+        notes = (ONE_RUN, *notes)
     if not common and not dice:
         raise UsageError(
             f"compare: no subject is in both results; base has {_names(old) or 'none'}, new has {_names(now) or 'none'}"

@@ -15,7 +15,7 @@ from edge_unet.core.machine import Environment, MachineState
 from edge_unet.core.report import RAPID, BenchReport, EvaluateResult, Measurement, VerifyResult
 from edge_unet.core.spec import Precision
 from edge_unet.core.subject import Subject
-from edge_unet.measure.compare import Comparison, compare, in_buckets
+from edge_unet.measure.compare import ONE_RUN, Comparison, compare, in_buckets
 from edge_unet.measure.compare_forms import comparison_junit, in_lines, render_comparison
 from edge_unet.measure.compare_ratio import Ratio
 
@@ -138,7 +138,9 @@ def test_repeats_in_a_file_count_together() -> None:
     """Three runs that were joined: the shift between them is part of the noise."""
     base = report(*(timed(4.0 * shift, seed=n) for n, shift in enumerate((0.9, 1.0, 1.1))))
     new = report(*(timed(4.3 * shift, seed=n + 3) for n, shift in enumerate((0.9, 1.0, 1.1))))
-    (pair,) = compare(base, new).pairs
+    found = compare(base, new)
+    (pair,) = found.pairs
+    assert found.notes == ()
     assert pair.runs == 192
     assert pair.p50.value == pytest.approx(1.075, abs=0.005)
     assert pair.verdict == "unclear"
@@ -208,8 +210,9 @@ def test_a_dice_of_other_images_is_not_compared() -> None:
     other = compare(base, report(timed(4.0), evaluated=(scored(0.2, data="other"),)))
     fewer = compare(base, report(timed(4.0), evaluated=(scored(0.2, images=3),)))
     assert (other.dice, fewer.dice, other.passed, fewer.passed) == ((), (), True, True)
-    assert other.notes == ("tiny cpu int8 on val: Dice not compared, only base has one",)
-    assert fewer.notes == ("tiny cpu int8 on val: Dice not compared, it is of 20 and of 3 images",)
+    assert other.notes == (ONE_RUN, "tiny cpu int8 on val: Dice not compared, only base has one")
+    assert fewer.notes == (ONE_RUN, "tiny cpu int8 on val: Dice not compared, it is of 20 and of 3 images")
+    assert compare(base, base, interleaved=True).notes == ()
 
 
 def test_the_dice_of_verify_counts_where_there_is_no_other() -> None:

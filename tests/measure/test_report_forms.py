@@ -107,6 +107,7 @@ def test_csv_has_a_row_for_each_measurement() -> None:
     assert (model["dice"], model["agreement_share"]) == ("0.84321", "0.99975")
     assert (model["limit_ms"], model["measured_over_limit"]) == ("1.0", "4.0")
     assert (whole["infer_p50_ms"], model["infer_p50_ms"]) == ("4.0", "")
+    assert whole["measured_over_limit"] == ""  # the limit is of the model alone
     assert (whole["limit_ms"], rows[0]["limit_ms"], model["energy_mj_per_run"]) == ("", "", "")  # not measured, not 0
 
 
