@@ -19,7 +19,7 @@ from edge_unet.core.spec import Precision
 from edge_unet.measure.report import charts, render_bigger, render_csv, render_junit, render_markdown, render_smaller
 from edge_unet.measure.report.schema import report_schema
 from edge_unet.measure.report.tables import environment_rows, state_table, warnings_of
-from edge_unet.measure.report.view import Dot, add_dot
+from edge_unet.measure.report.view import Dot, place_dots
 from edge_unet.measure.report.view_limits import layer_charts, limits_table, roofline
 from edge_unet.measure.report.wording import SPACE, Names
 
@@ -174,12 +174,10 @@ def test_the_roofline() -> None:
 
 
 def test_dots_that_would_cover_one_another_are_one() -> None:
-    dots: list[Dot] = []
-    for number, (at, precision) in enumerate(
-        [((10.0, 50.0), "int8"), ((60.0, 50.0), "fp32"), ((12.0, 55.0), "int8"), ((61.0, 49.0), "bf16")], start=1
-    ):
-        add_dot(dots, at, precision, number)
-    assert dots == [Dot(10.0, 50.0, "int8", "1, 3"), Dot(60.0, 50.0, "mixed", "2, 4")]
+    points = [(10.0, 50.0, "int8"), (60.0, 50.0, "fp32"), (12.0, 55.0, "int8"), (61.0, 49.0, "bf16")]
+    dots, marks = place_dots(points)
+    assert dots == (Dot(10.0, 50.0, "int8", "1, 3"), Dot(60.0, 50.0, "mixed", "2, 4"))
+    assert marks == (Dot(12.0, 55.0, "int8", ""), Dot(61.0, 49.0, "bf16", ""))
 
 
 def test_the_machine_is_told_once() -> None:

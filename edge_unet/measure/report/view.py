@@ -89,6 +89,7 @@ class Front:
     """The Dice-against-latency chart; `path` joins the rows that no other row beats in both."""
 
     dots: tuple[Dot, ...]
+    marks: tuple[Dot, ...]
     rows: tuple[DotRow, ...]
     x: charts.Axis
     y: charts.Axis
@@ -213,24 +214,30 @@ def dice_against_latency(report: BenchReport, names: Names) -> Front | None:
     x = charts.padded_log_axis([m.p90_ns / NS_PER_MS for m, _ in pairs])
     y = charts.padded_axis([e.dice for _, e in pairs], least=0.02)
     best = charts.pareto([(m.p90_ns, e.dice) for m, e in pairs])
+    at = [(x.percent(m.p90_ns / NS_PER_MS), y.percent(e.dice)) for m, e in pairs]
+    rows = tuple(
+        DotRow(n + 1, names.of(m), m.precision.value, milliseconds(m.p90_ns), score(e.dice), n in best)
+        for n, (m, e) in enumerate(pairs)
+    )
+    dots, marks = place_dots([(*place, m.precision.value) for place, (m, _) in zip(at, pairs, strict=True)])
+    return Front(dots, marks, rows, x, y, charts.line_path([at[index] for index in best]))
+
+
+def place_dots(points: Sequence[tuple[float, float, str]]) -> tuple[tuple[Dot, ...], tuple[Dot, ...]]:
+    """Numbered dots at (x, y, precision); and marks, without number, where a dot would have covered an earlier one
+    and gave it its number instead. A dot of several precisions is 'mixed'."""
     dots: list[Dot] = []
-    rows, at = [], []
-    for number, (m, e) in enumerate(pairs, start=1):
-        at.append((x.percent(m.p90_ns / NS_PER_MS), y.percent(e.dice)))
-        on_front = number - 1 in best
-        rows.append(DotRow(number, names.of(m), m.precision.value, milliseconds(m.p90_ns), score(e.dice), on_front))
-        add_dot(dots, at[-1], m.precision.value, number)
-    return Front(tuple(dots), tuple(rows), x, y, charts.line_path([at[index] for index in best]))
-
-
-def add_dot(dots: list[Dot], at: tuple[float, float], precision: str, number: int) -> None:
-    """Add a dot, or its number to one that it would cover; a dot of several precisions is 'mixed'."""
-    for index, dot in enumerate(dots):
-        if abs(dot.x - at[0]) < 8 and abs(dot.y - at[1]) < 10:
-            kind = precision if dot.precision == precision else "mixed"
-            dots[index] = Dot(dot.x, dot.y, kind, f"{dot.number}, {number}")
-            return
-    dots.append(Dot(*at, precision, str(number)))
+    marks = []
+    for number, (x, y, precision) in enumerate(points, start=1):
+        near = next((i for i, dot in enumerate(dots) if abs(dot.x - x) < 8 and abs(dot.y - y) < 10), None)
+        if near is None:
+            dots.append(Dot(x, y, precision, str(number)))
+            continue
+        marks.append(Dot(x, y, precision, ""))
+        dot = dots[near]
+        kind = precision if dot.precision == precision else "mixed"
+        dots[near] = Dot(dot.x, dot.y, kind, f"{dot.number}, {number}")
+    return tuple(dots), tuple(marks)
 
 
 def _quality_of(report: BenchReport, subject: Subject) -> EvaluateResult | None:

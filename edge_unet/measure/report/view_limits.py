@@ -10,7 +10,7 @@ from edge_unet.core.report import BenchReport
 from edge_unet.core.spec import Precision
 from edge_unet.measure.report import charts
 from edge_unet.measure.report.tables import Table
-from edge_unet.measure.report.view import Dot, add_dot
+from edge_unet.measure.report.view import Dot, place_dots
 from edge_unet.measure.report.wording import SPACE, Names, milliseconds
 
 GIGA = 1e9
@@ -37,6 +37,7 @@ class Roofline:
 
     roofs: tuple[Roof, ...]
     dots: tuple[Dot, ...]
+    marks: tuple[Dot, ...]
     x: charts.Axis
     y: charts.Axis
 
@@ -76,10 +77,11 @@ def roofline(report: BenchReport) -> Roofline | None:
     y = charts.Axis(min([*(rate for _, rate in at), *peaks.values()]) / 4, top * 2, logarithmic=True)
     roofs = [_slope("caches", cache, top, x, y), _slope("memory", memory, top, x, y)]
     roofs += [_level(name, peak, max(cache, memory), x, y) for name, peak in peaks.items()]
-    dots: list[Dot] = []
-    for number, (row, (intensity, rate)) in enumerate(zip(report.limits, at, strict=True), start=1):
-        add_dot(dots, (x.percent(intensity), y.percent(rate)), row.precision.value, number)
-    return Roofline(tuple(roofs), tuple(dots), x, y)
+    points = [
+        (x.percent(intensity), y.percent(rate), row.precision.value)
+        for row, (intensity, rate) in zip(report.limits, at, strict=True)
+    ]
+    return Roofline(tuple(roofs), *place_dots(points), x, y)
 
 
 def limits_table(report: BenchReport, names: Names) -> Table:
