@@ -102,10 +102,15 @@ def compare_bundles(
 def gate(comparison: Comparison) -> None:
     """Raise AccuracyGateError (exit 3) where masks got worse, else PerformanceGateError (exit 4) where latency did."""
     if comparison.losses:
-        raise AccuracyGateError("compare failed: " + " | ".join(f"{x.label}: {x.reason}" for x in comparison.losses))
+        raise AccuracyGateError("compare failed: " + _first([f"{x.label}: {x.reason}" for x in comparison.losses]))
     if comparison.regressions:
-        slow = " | ".join(f"{p.label}: p50 {p.p50.value:.3f}x, {p.words}" for p in comparison.regressions)
+        slow = _first([f"{p.label}: p50 {p.p50.value:.3f}x, {p.words}" for p in comparison.regressions])
         raise PerformanceGateError(f"compare failed, more than {100 * comparison.tolerance:g} % slower: {slow}")
+
+
+def _first(lines: list[str], most: int = 3) -> str:
+    """The first few in one line; all of them were said before."""
+    return " | ".join([*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])])
 
 
 def _with_checked(side: BenchReport, result: VerifyResult, new: Bundle) -> BenchReport:

@@ -109,7 +109,7 @@ def test_files(result: Path, tmp_path: Path) -> None:
     slow = compare(result, slowed(result, tmp_path / "slow.json", 1.5), say=quiet, out=tmp_path)
     assert [round(pair.p50.value, 2) for pair in slow.pairs] == [1.5] * 4
     assert (tmp_path / "comparison.json").is_file()
-    with pytest.raises(PerformanceGateError):
+    with pytest.raises(PerformanceGateError, match=r"slower \| and 1 more$"):
         gate(slow)
 
 
