@@ -12,20 +12,22 @@ export OMP_NUM_THREADS ?= 1
 PROGRAMS := /usr/sbin/sshd:openssh-server adb:adb chromium:chromium
 missing   = $(foreach p,$(PROGRAMS),$(if $(shell command -v $(word 1,$(subst :, ,$(p)))),,$(word 2,$(subst :, ,$(p)))))
 
+APT       = -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
+
 .PHONY: demo test check matrix peers arm64 programs setup clean
 
 demo: setup  ## shipped model -> all targets -> verify -> bench -> report.html (DATA=dir: fine-tune on it first)
 	$(BIN)/edge-unet demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
 test: setup programs  ## every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 20
 
 check: setup  ## formatting, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check edge_unet tests apps export benchmarks
 	$(BIN)/ruff check edge_unet tests apps export benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 matrix: setup  ## every network, level and target at full size, about an hour; what was measured already is kept
 	$(BIN)/python export/costs.py
@@ -33,7 +35,7 @@ matrix: setup  ## every network, level and target at full size, about an hour; w
 	$(BIN)/python benchmarks/summary.py
 
 programs:  ## what the tests of devices and of the report page need beside Python
-	@test -z "$(strip $(missing))" || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(missing); } \
+	@test -z "$(strip $(missing))" || { apt-get $(APT) update -qq && apt-get $(APT) install -y -qq --no-install-recommends $(missing); } \
 		>/dev/null 2>&1 || echo "not installed: $(strip $(missing)); the tests that need them will skip"
 
 peers: setup  ## peers beside the reference model at 256x256, some minutes with --rapid

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peers.table import peers_table
 from trained_tables import levels_table, students_table, table
 from trained_tables import machine_line as trained_line
 
+from edge_unet.core.limits import LimitRow
 from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult, read_report
 from edge_unet.targets.registry import TARGETS
 
@@ -88,33 +90,42 @@ def _verified_row(v: VerifyResult, report: BenchReport) -> list[str]:
 
 
 def latency_table(report: BenchReport) -> str:
-    """Model-only and end-to-end latency, and the ratio to the slowest habit: ONNX Runtime FP32."""
+    """Model-only and end-to-end latency, the ratio to the slowest habit, ONNX Runtime FP32, and to the limit that the
+    machine's own peaks set, where they were measured."""
     rows = {m.label: m for m in report.measurements if m.scope == "model"}
     whole = {m.label: m for m in report.measurements if m.scope == "end_to_end"}
+    limits = {limit.label: limit for limit in report.limits}
     base = rows["onnx fp32"]
-    lines = [_latency_row(m, whole.get(label), base) for label, m in sorted(rows.items(), key=lambda i: i[1].p90_ns)]
-    head = [
-        "runtime",
-        "precision",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "end to end p90 ms",
-        "p90 against ONNX Runtime FP32",
-        "peak MiB",
+    head = ["runtime", "precision", "p50 ms", "p90 ms", "p99 ms", "end to end p90 ms", "p90 against ONNX Runtime FP32",
+            "limit ms", "p50 / limit", "peak MiB"]  # fmt: skip
+    lines = [
+        _latency_row(m, whole.get(label), base, limits.get(label))
+        for label, m in sorted(rows.items(), key=lambda i: i[1].p90_ns)
     ]
     return table(head, lines)
 
 
-def _latency_row(m: Measurement, whole: Measurement | None, base: Measurement) -> list[str]:
+def _latency_row(m: Measurement, whole: Measurement | None, base: Measurement, limit: LimitRow | None) -> list[str]:
     return [
         f"`{m.target}` {m.runtime}",
         m.precision.value,
         *(f"{value / 1e6:.2f}" for value in (m.p50_ns, m.p90_ns, m.p99_ns)),
         f"{whole.p90_ns / 1e6:.2f}" if whole else "",
         f"{base.p90_ns / m.p90_ns:.2f}x",
+        *((f"{limit.limit_ns / 1e6:.2f}", f"{limit.ratio:.1f}") if limit else ("", "")),
         f"{m.peak_rss_bytes / 2**20:.0f}" if m.peak_rss_bytes else "",
     ]
+
+
+def tools_table() -> str:
+    """What a user waits for: medians of whole processes."""
+    found = json.loads(newest("tools").read_text(encoding="utf-8"))
+    rows = [
+        [f"`edge-unet {name}`", f"{row['wall_median_s']:.2f}", f"{row['cpu_median_s']:.2f}", str(len(row["wall_s"]))]
+        for name, row in found["commands"].items()
+    ]
+    line = f"{found['environment']['cpu_model']}. Result file: `benchmarks/results/{newest('tools').name}`."
+    return table(["command", "s", "CPU s", "runs"], rows) + "\n\n" + line
 
 
 def machine_line(report: BenchReport) -> str:
@@ -238,6 +249,9 @@ def generated() -> dict[Path, str]:
     for kind, block in (("unetpp", levels_table), ("student", students_table)):
         trained = read_report(newest(kind))
         readme = filled(readme, kind, block(trained) + "\n\n" + trained_line(trained, newest(kind).name))
+    peers = read_report(newest("peers-256"))
+    readme = filled(readme, "peers", peers_table(peers) + "\n\n" + trained_line(peers, newest("peers-256").name))
+    bench = filled((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), "tools", tools_table())
     card = filled(filled(CARD.read_text(encoding="utf-8"), "quality", quality), "latency", latency)
     exports = EXPORT / "README.md"
     text = filled(exports.read_text(encoding="utf-8"), "ops", operators_table())
@@ -250,6 +264,7 @@ def generated() -> dict[Path, str]:
         text = filled(text, name, block)
     return {
         ROOT / "README.md": readme,
+        ROOT / "benchmarks" / "README.md": bench,
         CARD: filled(card, "machine", machine),
         exports: text,
         STATUS: int8_status(),

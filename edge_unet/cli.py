@@ -249,12 +249,13 @@ def bench(
 @app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Result files of bench, verify and evaluate.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.")] = Path(
-        "out/report"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for report.html, .md, .json, .junit.xml, .csv, smaller.json, bigger.json."),
+    ] = Path("out/report"),
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page, Markdown and JSON from result files."""
+    """One HTML page, Markdown, JSON, JUnit, CSV and the benchmark action's two files from result files."""
     from edge_unet.pipeline.report import write_report
 
     _emit({name: str(path) for name, path in write_report(results, out).items()}, as_json)
@@ -266,7 +267,7 @@ def compare(
     new: Annotated[Path, typer.Argument(help="Bundle or result file.")],
     data: Data = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="How much slower is not called slower.")
+        float, typer.Option("--tolerance", min=0, help="Share that the median may become slower; 0.05 is 5 %.")
     ] = 0.05,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Interleaved rounds over two bundles.")] = 3,
     rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a round instead of 1024 or 60 s.")] = False,

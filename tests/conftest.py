@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,28 @@ if TYPE_CHECKING:
     from small_road import Road
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("EDGE_UNET_DATA", ROOT.parent / "shared" / "data"))
+
+
+FIRST = ("test_presets.py", "test_contract.py", "test_ssh_bench.py", "test_phone.py", "test_coreml_interpreter.py")
+"""Files that take minutes: begun last, one of them would keep a single worker busy while the others are done."""
+PER_CASE = ("trained", "case")
+"""Module fixtures of one network each: their tests share a worker by network, not by file."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, and what shares a costly fixture in one group of pytest-xdist (--dist loadgroup)."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+    for item in items:
+        group = item.path.relative_to(ROOT).as_posix()
+        callspec = getattr(item, "callspec", None)
+        shared = [name for name in PER_CASE if callspec is not None and name in callspec.params]
+        item.add_marker(pytest.mark.xdist_group("-".join([group, *(str(callspec.params[name]) for name in shared)])))
 
 
 @pytest.fixture(scope="session")

@@ -214,7 +214,6 @@ class TestExitCodes:
             (["torch"], "train", ["export", "{ptq}", "--target", "onnx", "--out", "{out}"]),
             (["torch"], "train", ["train", "--out", "{out}"]),
             (["torch"], "train", ["quantize", "{fp32}", "--out", "{out}"]),
-            (["torch"], "train", ["models"]),
             (["coremltools"], "coreml", ["export", "{onnx}", "--target", "ios", "--out", "{out}"]),
             (["jinja2"], "report", ["report", "{bench}", "--out", "{out}"]),
         ],

@@ -62,7 +62,14 @@ def test_verify_and_bench_load_one_runtime_and_the_reference(
     bundles: dict[str, Path], tmp_path: Path, target: str, own: str
 ) -> None:
     assert loaded("verify", bundles[target]) == {own, REFERENCE}
-    assert loaded("bench", bundles[target], "--rapid", "--out", tmp_path / "bench.json") == {own, REFERENCE}
+    out = tmp_path / "bench.json"
+    assert loaded("bench", bundles[target], "--rapid", "--no-limits", "--out", out) == {own, REFERENCE}
+
+
+@pytest.mark.slow
+def test_the_machine_s_peaks_are_measured_with_openvino(bundles: dict[str, Path], tmp_path: Path) -> None:
+    found = loaded("bench", bundles["onnx"], "--rapid", "--out", tmp_path / "bench.json")
+    assert found == {REFERENCE, "openvino"}
 
 
 def test_the_test_itself_sees_what_is_loaded() -> None:

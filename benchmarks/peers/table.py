@@ -71,9 +71,9 @@ def _time(m: Measurement | None) -> str:
 
 
 def _integers(rows: Sequence[Measurement], name: str) -> str:
-    """'27 of 31' convolutions in INT8, of the first INT8 row that has a census."""
+    """'27 of 31' convolutions in INT8, of the first INT8 row whose census has convolutions by that name."""
     for m in rows:
-        if m.bundle == name and m.precision.value == "int8" and m.census:
+        if m.bundle == name and m.precision.value == "int8" and m.census and convolutions(m.census):
             whole = len(convolutions(m.census))
             return f"{whole - len(not_int8(m.census))} of {whole}"
     return ""

@@ -52,6 +52,18 @@ _CAUSES = {
 """ssh's own words -> what they mean and what to do. The first that is found counts."""
 
 
+SOCKET_BYTES = 104
+"""The shortest limit on the path of a Unix socket: macOS has 104, Linux 108."""
+SUFFIX_BYTES = len("/edge-unet-12345678/s.1234567890123456") + 1
+"""Our folder in the temporary one, the socket, and what ssh puts behind its name while it makes it."""
+
+
+def _roomy() -> str | None:
+    """Where the control socket's folder goes: the temporary folder, or /tmp where that one's name is too long."""
+    usual = tempfile.gettempdir()
+    return None if len(os.fsencode(usual)) + SUFFIX_BYTES <= SOCKET_BYTES else "/tmp"
+
+
 class SshDevice(ShellDevice):
     """A context manager: entering connects, leaving disconnects.
 
@@ -82,7 +94,7 @@ class SshDevice(ShellDevice):
     def __enter__(self) -> SshDevice:
         if shutil.which("ssh") is None:
             raise MissingBackendError("ssh is not installed here; install it with: sudo apt install openssh-client")
-        self._private = Path(tempfile.mkdtemp(prefix="edge-unet-"))
+        self._private = Path(tempfile.mkdtemp(prefix="edge-unet-", dir=_roomy()))
         try:
             self._connect()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def ssh_config(sshd: Loopback, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What EDGE_UNET_SSH_CONFIG names."""
     monkeypatch.setenv(CONFIG_VARIABLE, str(sshd.config))
     return sshd.config
+
+
+@pytest.fixture
+def brief() -> Iterator[Path]:
+    """A temporary folder with a short name: pytest's own are too long for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="e-", dir="/tmp") as folder:
+        yield Path(folder)

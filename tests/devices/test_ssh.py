@@ -130,6 +130,18 @@ def cut_in_the_room(device: SshDevice, sshd: Loopback, source: Path) -> None:
         device.push(source, room / "x")
 
 
+def test_a_temporary_folder_with_a_long_name_is_no_obstacle(
+    ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a Unix socket has 104 bytes; ssh says "too long for Unix domain socket" beyond."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with SshDevice("loop") as device:
+        assert device.run(["echo", "there"], timeout_s=20).stdout == "there\n"
+    assert list(long.iterdir()) == []
+
+
 def test_a_process_that_is_killed_leaves_nothing(sshd: Loopback, tmp_path: Path) -> None:
     """Not even SIGKILL here keeps the room there."""
     program = (
@@ -176,22 +188,22 @@ def test_a_virtual_environment_of_ours_is_found(sshd: Loopback) -> None:
         shutil.rmtree(place.parent)
 
 
-def test_no_command_connects_by_itself(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_connects_by_itself(sshd: Loopback, brief: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the shared connection ssh would open another one, silently."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(brief))
     with SshDevice("loop", config=sshd.config) as device:
-        (socket,) = tmp_path.glob("*/s")
+        (socket,) = brief.glob("*/s")
         socket.unlink()
         with pytest.raises(DeviceError, match="connection was lost"):
             device.run(["true"], timeout_s=20)
 
 
-def test_nothing_of_ours_stays_here(sshd: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_nothing_of_ours_stays_here(sshd: Loopback, brief: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(brief))
     with SshDevice("loop", config=sshd.config):
-        (private,) = tmp_path.iterdir()
+        (private,) = brief.iterdir()
         assert private.stat().st_mode & 0o777 == 0o700
-    assert list(tmp_path.iterdir()) == []
+    assert list(brief.iterdir()) == []
 
 
 def lingering(folder: Path, seconds: float = 5.0) -> list[str]:
