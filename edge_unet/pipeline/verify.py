@@ -46,7 +46,7 @@ def _tell(result: VerifyResult, frames: FrameSet, say: Callable[[str], None]) ->
         f"{result.label}: agreement {100 * result.agreement:.3f} % over {result.images} images of {frames.name}{dice}, "
         f"max {result.max_lsb:.1f} LSB, scales {same[result.scales_equal]}, payloads {same[result.payloads_equal]}, "
         f"{result.int8_layers} int8 and {result.float_layers} float layers ({result.census.source}): "
-        f"{'passed' if result.passed else 'FAILED'}"
+        f"{'passed' if result.passed else 'FAILED'} at {100 * result.gate:g} %"
     )
     for other in result.other_models:
         say(
