@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import threading
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,11 +151,26 @@ def test_a_program_whose_time_is_up_is_ended_on_the_phone(phone: Phone) -> None:
     assert phone.left == []
 
 
+INTERRUPTED = """
+import signal, sys
+from edge_unet.devices.adb import AdbDevice
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
+with AdbDevice(sys.argv[1]) as device, device.room() as room:
+    device.run(["sh", "-c", "echo $$ > ../pid; exec sleep 60"], timeout_s=50, folder=room)
+"""
+
+
 def test_ctrl_c_ends_the_program_and_removes_the_room(modern: Phone) -> None:
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt), AdbDevice(modern.address) as device, device.room() as room:  # noqa: PT012
-        pid_file = Path(modern.inside(str(room))).parent / "pid"
-        device.run(["sh", "-c", "echo $$ > ../pid; exec sleep 60"], timeout_s=30, folder=room)
+    client = subprocess.Popen([sys.executable, "-c", INTERRUPTED, modern.address], stderr=subprocess.PIPE, text=True)
+    pid_file = Path(modern.inside("/data/local/tmp/pid"))
+    deadline = time.monotonic() + 40
+    while not (pid_file.is_file() and pid_file.read_text().strip()):
+        assert time.monotonic() < deadline
+        assert client.poll() is None
+        time.sleep(0.05)
+    client.send_signal(signal.SIGINT)
+    _, stderr = client.communicate(timeout=40)
+    assert "KeyboardInterrupt" in stderr
     assert not alive(int(pid_file.read_text()))
     assert modern.left == ["pid"]
 
