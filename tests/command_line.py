@@ -17,6 +17,24 @@ from onnx import numpy_helper
 
 from edge_unet.core.files import sha256_of
 
+VERBS = (
+    "train",
+    "quantize",
+    "prune",
+    "export",
+    "verify",
+    "evaluate",
+    "bench",
+    "report",
+    "compare",
+    "camera",
+    "demo",
+    "models",
+    "devices",
+    "doctor",
+)
+"""Every verb of the command, in the order of a project."""
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from blocked import run_without
-from command_line import Call, Outcome, edge_unet, wrong_scale
+from command_line import VERBS, Call, Outcome, edge_unet, wrong_scale
 from small_road import Road
 from typer.main import get_command
 
@@ -23,22 +23,6 @@ from edge_unet.measure.environment import read_environment
 from edge_unet.pipeline import bench as bench_module
 from edge_unet.pipeline import reference
 
-VERBS = (
-    "train",
-    "quantize",
-    "prune",
-    "export",
-    "verify",
-    "evaluate",
-    "bench",
-    "report",
-    "compare",
-    "camera",
-    "demo",
-    "models",
-    "devices",
-    "doctor",
-)
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
 HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
 

@@ -12,21 +12,6 @@ import pytest
 from command_line import Call, Outcome, fix_hashes
 from small_road import Road
 
-VERBS = (
-    "train",
-    "quantize",
-    "export",
-    "verify",
-    "evaluate",
-    "bench",
-    "report",
-    "compare",
-    "camera",
-    "demo",
-    "models",
-    "devices",
-    "doctor",
-)
 RUN_MAIN = "from edge_unet.cli import main\nmain()"
 HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "tensorrt", "onnx", "cv2", "av")
 
@@ -34,7 +19,7 @@ HEAVY = ("torch", "openvino", "coremltools", "ai_edge_litert", "onnxruntime", "t
 class TestBadInputs:
     """Each: one clear line that names the file, the right exit code, nothing lost or overwritten."""
 
-    def refused(self, done: Outcome, code: int, *parts: str) -> None:
+    def assert_refused(self, done: Outcome, code: int, *parts: str) -> None:
         assert done.code == code, done.err
         lines = [line for line in done.err.splitlines() if not line.startswith("INFO:")]
         assert lines[0].startswith("error: ")
@@ -48,10 +33,10 @@ class TestBadInputs:
         whole = (road.ptq if name == "ptq.safetensors" else bundles["onnx"] / name).read_bytes()
         short = Path(name)
         short.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-        self.refused(call("export", short, "--target", "onnx", "--out", "out"), 1, name)
+        self.assert_refused(call("export", short, "--target", "onnx", "--out", "out"), 1, name)
         if name == "ptq.safetensors":
-            self.refused(call("evaluate", short, "--data", road.data), 1, name)
-            self.refused(call("quantize", short, "--out", "new.safetensors"), 1, name)
+            self.assert_refused(call("evaluate", short, "--data", road.data), 1, name)
+            self.assert_refused(call("quantize", short, "--out", "new.safetensors"), 1, name)
         assert [p.name for p in Path.cwd().iterdir() if any(p.rglob("*")) or p.is_file()] == [name]
 
     def test_a_foreign_onnx(self, call: Call) -> None:
@@ -75,14 +60,14 @@ class TestBadInputs:
             file.write_bytes(whole[: len(whole) // 2])
         listed = "golden" if name.startswith("golden") else name
         for arguments in (("verify", "bundle"), ("evaluate", "bundle", "--data", road.data), ("bench", "bundle")):
-            self.refused(call(*arguments), 1, listed, "export the bundle again")
+            self.assert_refused(call(*arguments), 1, listed, "export the bundle again")
         assert not Path("out").exists()
 
     @pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '{"schema_version": 2}'])
     def test_a_damaged_manifest(self, bundles: dict[str, Path], call: Call, text: str) -> None:
         shutil.copytree(bundles["onnx"], "bundle")
         Path("bundle/manifest.json").write_text(text)
-        self.refused(call("verify", "bundle"), 1, "manifest.json: damaged manifest")
+        self.assert_refused(call("verify", "bundle"), 1, "manifest.json: damaged manifest")
 
     def test_a_wrong_sha256(self, bundles: dict[str, Path], call: Call) -> None:
         shutil.copytree(bundles["onnx"], "bundle")
@@ -91,7 +76,7 @@ class TestBadInputs:
             byte = stream.read(1)
             stream.seek(5000)
             stream.write(bytes([byte[0] ^ 1]))
-        self.refused(call("verify", "bundle"), 1, "model.onnx: sha256 expected", "received")
+        self.assert_refused(call("verify", "bundle"), 1, "model.onnx: sha256 expected", "received")
 
     @pytest.mark.parametrize("name", ["kit.json", "model.onnx", "dropped.json"])
     def test_a_damaged_artifact_whose_hashes_were_made_to_fit(
@@ -101,7 +86,7 @@ class TestBadInputs:
         file = Path("bundle/jetson") / name
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         fix_hashes(Path("bundle"))
-        self.refused(call("verify", "bundle"), 1, name)
+        self.assert_refused(call("verify", "bundle"), 1, name)
 
     PICTURES = {
         "RGBA": (np.zeros((64, 64, 4), np.uint8), "alpha"),
@@ -120,8 +105,10 @@ class TestBadInputs:
         shutil.copytree(road.data, "data")
         for split in ("train", "val"):
             cv2.imwrite(f"data/{split}/images/003.png", pixels)
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "val/", "003.png", message)
-        self.refused(call("train", "--recipe", road.recipe, "--data", "data", "--out", "run"), 2, "003.png", message)
+        self.assert_refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "val/", "003.png", message)
+        self.assert_refused(
+            call("train", "--recipe", road.recipe, "--data", "data", "--out", "run"), 2, "003.png", message
+        )
         assert not Path("run").exists()
 
     @pytest.mark.parametrize("what", MASKS)
@@ -130,7 +117,7 @@ class TestBadInputs:
         shutil.copytree(road.data, "data")
         for name in ("002.png", "005.png"):
             cv2.imwrite(f"data/val/masks/{name}", pixels)
-        self.refused(call("verify", bundles["onnx"], "--data", "data"), 2, "002.png", "005.png", message)
+        self.assert_refused(call("verify", bundles["onnx"], "--data", "data"), 2, "002.png", "005.png", message)
 
     def test_files_without_a_partner(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
         shutil.copytree(road.data / "val", "data")
@@ -138,18 +125,20 @@ class TestBadInputs:
         Path("data/images/004.png").unlink()
         Path("data/images/006.png").write_bytes(b"")
         done = call("evaluate", bundles["onnx"], "--data", "data")
-        self.refused(done, 2, "001.png: image without a mask", "004.png: mask without an image", "006.png: not a read")
+        self.assert_refused(
+            done, 2, "001.png: image without a mask", "004.png: mask without an image", "006.png: not a read"
+        )
 
     def test_empty_folders(self, bundles: dict[str, Path], call: Call) -> None:
         Path("data").mkdir()
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "images/")
+        self.assert_refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "images/")
         for name in ("images", "masks"):
             (Path("data") / name).mkdir()
-        self.refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "empty")
-        self.refused(call("train", "--data", "data", "--out", "run"), 2, "data", "empty")
+        self.assert_refused(call("evaluate", bundles["onnx"], "--data", "data"), 2, "data", "empty")
+        self.assert_refused(call("train", "--data", "data", "--out", "run"), 2, "data", "empty")
         Path("frames").mkdir()
         arguments = ("--source", f"file://{Path('frames').resolve()}", "--sink", "none")
-        self.refused(call("camera", bundles["onnx"], *arguments), 2, "frames")
+        self.assert_refused(call("camera", bundles["onnx"], *arguments), 2, "frames")
 
     def test_a_place_that_cannot_be_written(self, road: Road, bundles: dict[str, Path], call: Call) -> None:
         Path("file").write_text("precious")
@@ -196,5 +185,5 @@ class TestBadInputs:
     @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"title": 3}'])
     def test_a_damaged_result_file(self, call: Call, text: str) -> None:
         Path("result.json").write_text(text)
-        self.refused(call("report", "result.json", "--out", "page"), 1, "result.json: damaged report")
+        self.assert_refused(call("report", "result.json", "--out", "page"), 1, "result.json: damaged report")
         assert not Path("page").exists()

@@ -19,20 +19,15 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.protocols import Session
 from edge_unet.core.report import STAGES, Schedule, StageTime, percentile_ns
 from edge_unet.core.spec import ClassSpec, PreprocessSpec, feed_from_pixels, logits_from_output, mask_from_logits
+from edge_unet.devices.runner.job import Schedule as RunnerSchedule
+from edge_unet.devices.runner.latency import Timed, measure
 from edge_unet.frames import resize_frame, restore_mask
 from edge_unet.frames.overlay import draw_overlay
 from edge_unet.measure.masks import feeds_of
 
 Clock = Callable[[], int]
 
-
-@dataclass(frozen=True)
-class Timed:
-    """Something that can be run. `run` returns the nanoseconds of each of `stages`, or nothing for one stage."""
-
-    label: str
-    run: Callable[[], Sequence[int]]
-    stages: tuple[str, ...] = ()
+__all__ = ["Samples", "Timed", "Timing", "end_to_end", "measure_latency", "model_only"]
 
 
 @dataclass
@@ -82,43 +77,18 @@ def measure_latency(
     labels = [subject.label for subject in subjects]
     if not labels or len(set(labels)) != len(labels):
         raise UsageError(f"latency: expected subjects with different labels, received {labels or 'none'}")
-    results = tuple(Samples(subject.label, subject.stages) for subject in subjects)
-    for subject, samples in zip(subjects, results, strict=True):
-        samples.warmup_runs = _warm_up(subject, schedule, clock)
-    order: list[str] = []
-    active = list(zip(subjects, results, strict=True))
-    while active:
-        for subject, samples in active:
-            _burst(subject, samples, schedule, clock)
-            order.append(subject.label)
-            if progress is not None:
-                progress(subject.label, _share(samples, schedule))
-        active = [(subject, samples) for subject, samples in active if _share(samples, schedule) < 1]
-    return Timing(results, tuple(order))
+    times, order = measure(subjects, RunnerSchedule(**schedule.model_dump()), progress or _unheard, clock)
+    samples = [
+        Samples(
+            subject.label, subject.stages, found.warmup_runs, found.total_ns, found.stage_samples_ns, found.spent_ns
+        )
+        for subject, found in zip(subjects, times, strict=True)
+    ]
+    return Timing(tuple(samples), tuple(order))
 
 
-def _warm_up(subject: Timed, schedule: Schedule, clock: Clock) -> int:
-    start, runs = clock(), 0
-    while runs < schedule.warmup_runs or clock() - start < schedule.warmup_ns:
-        subject.run()
-        runs += 1
-    return runs
-
-
-def _burst(subject: Timed, samples: Samples, schedule: Schedule, clock: Clock) -> None:
-    counted = min(schedule.burst, schedule.runs - len(samples.total_ns))
-    for number in range(schedule.discarded + counted):
-        start = clock()
-        stages = subject.run()
-        took = clock() - start
-        samples.spent_ns += took
-        if number >= schedule.discarded:
-            samples.total_ns.append(took)
-            samples.stage_samples_ns.append(tuple(stages))
-
-
-def _share(samples: Samples, schedule: Schedule) -> float:
-    return min(1.0, max(len(samples.total_ns) / schedule.runs, samples.spent_ns / schedule.limit_ns))
+def _unheard(label: str, share: float) -> None:
+    """Progress that nobody asked for."""
 
 
 def model_only(label: str, session: Session, frame: NDArray[np.uint8], preprocess: PreprocessSpec) -> Timed:

@@ -17,13 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_unet.core.files import sha256_of
-from edge_unet.core.report import Schedule
 from edge_unet.core.spec import TensorSpec, logits_from_output, mask_from_logits
 from edge_unet.devices import pack
-from edge_unet.devices.runner import engines, job, latency, masks, sessions
+from edge_unet.devices.runner import engines, job, masks, sessions
 from edge_unet.devices.runner.energy import INA, RAPL, measure_energy
 from edge_unet.devices.runner.errors import RunnerError
-from edge_unet.measure.latency import Timed, measure_latency
 from edge_unet.targets.tensorrt import kit
 
 SOURCES = sorted(pack.SOURCES.glob("*.py"))
@@ -79,47 +77,6 @@ def test_a_damaged_job_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text('{"schema": 2}')
     with pytest.raises(RunnerError, match=r"job.json is damaged .*schema expected 1, received 2"):
         job.read_job(tmp_path / "job.json")
-
-
-class FakeClock:
-    """Nanoseconds that pass only when a subject runs."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.ran: list[str] = []
-
-    def __call__(self) -> int:
-        return self.now
-
-    def run(self, label: str, cost: int) -> tuple[int, ...]:
-        self.ran.append(label)
-        self.now += cost + 7 * self.ran.count(label)
-        return (cost,)
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        Schedule(warmup_runs=3, warmup_ns=2000, runs=23, limit_ns=10**9),
-        Schedule(warmup_runs=1, warmup_ns=0, runs=1000, limit_ns=30_000, burst=4, discarded=2),
-    ],
-)
-def test_the_protocol_is_that_of_the_package_run_for_run(schedule: Schedule) -> None:
-    costs = {"a": 100, "b": 900, "c": 350}
-    ours, theirs = FakeClock(), FakeClock()
-    samples, order = latency.measure(
-        [latency.Timed(name, lambda n=name, c=cost: ours.run(n, c), ("s",)) for name, cost in costs.items()],  # type: ignore[misc]
-        job.Schedule(**schedule.model_dump()), lambda label, share: None, ours,
-    )  # fmt: skip
-    timing = measure_latency(
-        [Timed(name, lambda n=name, c=cost: theirs.run(n, c), ("s",)) for name, cost in costs.items()],  # type: ignore[misc]
-        schedule, clock=theirs,
-    )  # fmt: skip
-    assert ours.ran == theirs.ran
-    assert tuple(order) == timing.burst_order
-    for mine, other in zip(samples, timing.samples, strict=True):
-        assert (mine.warmup_runs, mine.total_ns, mine.spent_ns) == (other.warmup_runs, other.total_ns, other.spent_ns)
-        assert mine.stage_samples_ns == other.stage_samples_ns
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,5 +1,5 @@
 # ruff: noqa: TID252 - the folder is packed for devices, see __init__
-"""The timing protocol of edge_unet/measure/latency.py, run for run: a test compares the two."""
+"""The timing protocol, here and on every device; why it is so stands in edge_unet/measure/latency.py."""
 
 from __future__ import annotations
 
