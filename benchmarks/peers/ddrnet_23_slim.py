@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from peers.layers import (
     ContextBranches,
+    Trunk,
     bottleneck,
     conv_bn,
     init_he,
@@ -52,9 +53,7 @@ class DDRNet23Slim(nn.Module):
     def __init__(self, classes: int = 1) -> None:
         super().__init__()
         w = WIDTH
-        self.stem = nn.Sequential(conv_bn(3, w, 3, 2), conv_bn(w, w, 3, 2))
-        self.stage1 = stage(w, w, BLOCKS, relu=False)
-        self.stage2 = stage(w, 2 * w, BLOCKS, 2, relu=False)
+        self.trunk = Trunk(w, BLOCKS)
         self.low3 = stage(2 * w, 4 * w, BLOCKS, 2, relu=False)
         self.low4 = stage(4 * w, 8 * w, BLOCKS, 2, relu=False)
         self.low5 = bottleneck(8 * w, 8 * w, 2, relu=False)
@@ -74,7 +73,7 @@ class DDRNet23Slim(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised frame -> (N, classes, H, W) logits."""
         act = self.act
-        fine = act(self.stage2(act(self.stage1(self.stem(x)))))  # (N, 64, H/8, W/8)
+        fine = self.trunk(x)  # (N, 64, H/8, W/8)
         low, high = self.low3(fine), self.high3(fine)  # (N, 128, H/16, W/16), (N, 64, H/8, W/8)
         crossed = low + self.down3(act(high))
         high = high + resize_to(self.up3(act(low)), high)

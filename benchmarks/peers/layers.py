@@ -84,6 +84,22 @@ class ContextBranches(nn.Module):
         return [self.whole(x), *pooled]
 
 
+class Trunk(nn.Module):
+    """What DDRNet and PIDNet begin with: two convolutions of stride 2, a stage at 1/4 and one of stride 2."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_bn(3, width, 3, 2), conv_bn(width, width, 3, 2))
+        self.stage1 = stage(width, width, blocks, relu=False)
+        self.stage2 = stage(width, 2 * width, blocks, 2, relu=False)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 2 * width, H/8, W/8)."""
+        y: Tensor = self.act(self.stage2(self.act(self.stage1(self.stem(x)))))
+        return y
+
+
 def segmentation_head(cin: int, width: int, classes: int) -> nn.Sequential:
     """BN, ReLU, 3x3, BN, ReLU, 1x1: the head of DDRNet and PIDNet."""
     return nn.Sequential(pre_conv(cin, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, classes, 1))

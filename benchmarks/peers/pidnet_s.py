@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from peers.layers import (
     ContextBranches,
+    Trunk,
     basic_block,
     bottleneck,
     conv_bn,
@@ -84,9 +85,7 @@ class PIDNetS(nn.Module):
     def __init__(self, classes: int = 1) -> None:
         super().__init__()
         w = WIDTH
-        self.stem = nn.Sequential(conv_bn(3, w, 3, 2), conv_bn(w, w, 3, 2))
-        self.stage1 = stage(w, w, SHALLOW, relu=False)
-        self.stage2 = stage(w, 2 * w, SHALLOW, 2, relu=False)
+        self.trunk = Trunk(w, SHALLOW)
         self.context3 = stage(2 * w, 4 * w, DEEP, 2, relu=False)
         self.context4 = stage(4 * w, 8 * w, DEEP, 2, relu=False)
         self.context5 = nn.Sequential(bottleneck(8 * w, 8 * w, 2), bottleneck(16 * w, 8 * w, relu=False))
@@ -109,7 +108,7 @@ class PIDNetS(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised frame -> (N, classes, H, W) logits."""
         act = self.act
-        fine = act(self.stage2(act(self.stage1(self.stem(x)))))  # (N, 64, H/8, W/8)
+        fine = self.trunk(x)  # (N, 64, H/8, W/8)
         detail, boundary = self.detail3(fine), self.boundary3(fine)  # (N, 64 | 32, H/8, W/8)
         context = act(self.context3(fine))  # (N, 128, H/16, W/16)
         detail = self.pag3(detail, self.narrow3(context))

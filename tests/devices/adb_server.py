@@ -13,8 +13,11 @@ import socket
 import struct
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 VERSION, MAX_DATA = 0x01000001, 256 * 1024
 HEADER = struct.Struct("<6I")
@@ -328,3 +331,16 @@ def stop(pid: int) -> None:
     """End one process."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def own_adb_server(home: Path) -> Iterator[None]:
+    """An adb server of our own: another port, another HOME with other keys."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        patch.setenv("ADB_MDNS", "0")
+        yield
+        subprocess.run(["adb", "kill-server"], capture_output=True, check=False, timeout=30)

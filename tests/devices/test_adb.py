@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
-from devices.adb_server import Faults, Phone, alive
+from devices.adb_server import Faults, Phone, alive, own_adb_server
 
 from edge_unet.core.errors import MissingBackendError, UsageError
 from edge_unet.devices import adb as adb_module
@@ -42,15 +41,8 @@ def adb(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An adb server of our own: another port, another HOME with other keys."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-        patch.setenv("ADB_MDNS", "0")
+    with own_adb_server(tmp_path_factory.mktemp("home")):
         yield
-        adb("kill-server")
 
 
 @contextmanager

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from devices.adb_server import Faults, Phone
+from devices.adb_server import Faults, Phone, own_adb_server
 from devices.sandbox_phone import furnish, write_program
 from small_road import quiet
 
@@ -34,14 +33,8 @@ TINY = Schedule(warmup_runs=2, warmup_ns=0, runs=150)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-        patch.setenv("ADB_MDNS", "0")
+    with own_adb_server(tmp_path_factory.mktemp("home")):
         yield
-        subprocess.run(["adb", "kill-server"], capture_output=True, check=False, timeout=30)
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""The edge_unet family: the shapes that were measured, and depth to space as torch has it."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+import torch
+from network_checks import recipe_of
+from torch import nn
+
+from edge_unet.core.errors import UsageError
+from edge_unet.core.recipe import ModelSpec
+from edge_unet.models import build
+from edge_unet.models.edge_unet import DepthToSpace
+
+MEASURED = {
+    "nano": ("L3", 0.640e6, 0.717e9),
+    "small": ("L3", 3.70e6, 2.30e9),
+    "base": ("L3", 8.38e6, 4.71e9),
+    "large": ("L3", 12.3e6, 10.5e9),
+    "portable-nano": ("L4", 0.454e6, 0.284e9),
+}
+"""Variant -> (last level, parameters, MACs) of the shapes that were timed before the family was built."""
+
+
+@pytest.mark.parametrize("variant", MEASURED)
+def test_sizes_are_those_of_the_shapes_that_were_measured(variant: str) -> None:
+    level, parameters, macs = MEASURED[variant]
+    shipped = json.loads((files("edge_unet") / "reference" / "models.json").read_text(encoding="utf-8"))
+    found = shipped[f"edge_unet-{variant}"]["levels"][level]
+    assert found["parameters"] == pytest.approx(parameters, rel=0.01)
+    assert found["macs"] == pytest.approx(macs, rel=0.01)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_depth_to_space_is_pixel_shuffle(classes: int) -> None:
+    x = torch.arange(2 * classes * 16 * 3 * 5, dtype=torch.float32).reshape(2, classes * 16, 3, 5)
+    assert torch.equal(DepthToSpace(4)(x), nn.PixelShuffle(4)(x))
+
+
+def test_what_it_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"unknown edge_unet variant 'pico'; known: base, large, nano"):
+        build(recipe_of(ModelSpec(name="edge_unet", variant="pico", depth=4)))
+    with pytest.raises(UsageError, match=r"edge_unet small has model.depth = 4, received 5"):
+        build(recipe_of(ModelSpec(name="edge_unet", variant="small", depth=5)))
