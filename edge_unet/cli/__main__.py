@@ -1,0 +1,5 @@
+"""python -m edge_unet.cli"""
+
+from edge_unet.cli import main
+
+main()
