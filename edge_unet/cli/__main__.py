@@ -1,5 +1,6 @@
-"""python -m edge_unet.cli"""
+"""python -m edge_unet.cli."""
 
 from edge_unet.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
