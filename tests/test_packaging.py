@@ -17,7 +17,20 @@ from edge_unet import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "edge_unet"
-EXTRAS = {"train", "onnx", "openvino", "tflite", "coreml", "tensorrt", "mcu", "camera", "report", "search", "all", "dev"}
+EXTRAS = {
+    "train",
+    "onnx",
+    "openvino",
+    "tflite",
+    "coreml",
+    "tensorrt",
+    "mcu",
+    "camera",
+    "report",
+    "search",
+    "all",
+    "dev",
+}
 
 
 @pytest.fixture(scope="module")

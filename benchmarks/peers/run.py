@@ -30,6 +30,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
     parser.add_argument("--size", type=int, default=256, help="height and width of the frame")
     parser.add_argument("--ours", nargs="+", type=Path, default=[], metavar="BUNDLE", help="bundles of that size")
+    parser.add_argument(
+        "--presets", nargs="+", default=[], metavar="NAME", help="of edge-unet models, with barely trained weights"
+    )
     parser.add_argument("--no-reference", action="store_true", help="leave the shipped model out")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("out/peers"), help="where exports are kept")
@@ -41,7 +44,7 @@ def main() -> int:
         schedule = RAPID if given.rapid else FULL
         report = run_suite(
             given.names or NAMES, given.ours, given.size, given.cache, schedule,
-            images=given.images, reference=not given.no_reference,
+            images=given.images, reference=not given.no_reference, presets=given.presets,
         )  # fmt: skip
         write_report(given.out, report)
     except EdgeUnetError as error:

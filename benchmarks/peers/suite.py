@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from peers.costs import cost_of_graph
 from peers.networks import PEERS, check_size
+from peers.ours import OURS, preset_bundles, reference_bundles
 from peers.prepare import (
     Calibration,
     Exported,
@@ -49,14 +50,11 @@ from edge_unet.measure.limit import with_limits as add_limits
 from edge_unet.measure.masks import logits_of
 from edge_unet.measure.memory import peak_rss_bytes
 from edge_unet.measure.peaks import machine_peaks
-from edge_unet.pipeline.export import export
 from edge_unet.pipeline.frames import scenes
 from edge_unet.targets.openvino.runtime import has_bf16
 from edge_unet.targets.registry import TARGETS
 
 Say = Callable[[str], None]
-OURS = ("cpu", "android")
-"""Targets of the reference model that are timed: OpenVINO INT8 and LiteRT INT8."""
 REFERENCE_SIZE = 256
 FLOAT_TOLERANCE = 1e-3
 """Largest difference of FP32 logits to torch's, as a share of the largest logit."""
@@ -123,6 +121,7 @@ def run_suite(
     *,
     images: int = 100,
     reference: bool = True,
+    presets: Sequence[str] = (),
     with_memory: bool = True,
     with_limits: bool = True,
     say: Say = print,
@@ -142,6 +141,7 @@ def run_suite(
         found.notes.append(
             f"The reference model takes {REFERENCE_SIZE}x{REFERENCE_SIZE} frames: it is not in this run."
         )
+    add_ours(found, preset_bundles(presets, size, room), size)
     ranges = calibration(size, images)
     found.notes.append(f"INT8 peers: nncf.quantize defaults after constant folding, ranges from {ranges.name}.")
     for number, name in enumerate(names, start=1):
@@ -152,12 +152,6 @@ def run_suite(
     report = report if peaks is None else add_limits(report, found.graphs, peaks)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return report.model_copy(update={"title": f"peers at {size}x{size}", "created": created})
-
-
-def reference_bundles(room: Path) -> list[Bundle]:
-    """The shipped model's."""
-    targets = [lookup(TARGETS, name, "target") for name in OURS]
-    return export(None, targets, room / "ours", say=lambda _: None)
 
 
 def add_ours(found: Found, bundles: Sequence[Bundle], size: int) -> None:

@@ -139,3 +139,25 @@ def logits_from_output(output: NDArray[Any], spec: TensorSpec) -> NDArray[np.flo
     else:
         real = output.astype(np.float32)
     return real if spec.layout == "NCHW" else np.ascontiguousarray(real.transpose(0, 3, 1, 2))
+
+
+def mask_from_output(output: NDArray[Any], spec: TensorSpec) -> NDArray[np.uint8]:
+    """The raw array of output `spec` -> (N, H, W) class ids, the same as mask_from_logits(logits_from_output(...)).
+
+    Read where the values lie: one channel is one comparison with the code of logit 0 (a float on a grid: with half a
+    step, which the grid rounds to 0), several are an argmax over codes. No logit is computed.
+    """
+    axis = 1 if spec.layout == "NCHW" else 3
+    if output.shape[axis] == 1:
+        flat = output[:, 0] if axis == 1 else output[..., 0]  # (N, H, W)
+        return np.asarray((flat > _zero_of(spec)).view(np.uint8))
+    if spec.scale is not None and spec.dtype.startswith("float"):  # what the grid makes equal must stay equal
+        return mask_from_logits(logits_from_output(output, spec))
+    return np.asarray(output.argmax(axis=axis).astype(np.uint8))
+
+
+def _zero_of(spec: TensorSpec) -> int | np.float32:
+    """What a raw value must exceed for a logit above 0."""
+    if spec.scale is None:
+        return np.float32(0)
+    return np.float32(spec.scale / 2) if spec.dtype.startswith("float") else (spec.zero_point or 0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_unet.core.errors import UsageError
 from edge_unet.core.protocols import Session
 from edge_unet.core.report import STAGES, Schedule, StageTime, percentile_ns
-from edge_unet.core.spec import ClassSpec, PreprocessSpec, feed_from_pixels, logits_from_output, mask_from_logits
+from edge_unet.core.spec import ClassSpec, PreprocessSpec, feed_from_pixels, mask_from_output
 from edge_unet.devices.runner.job import Schedule as RunnerSchedule
 from edge_unet.devices.runner.latency import Timed, measure
 from edge_unet.frames import resize_frame, restore_mask
@@ -122,7 +122,7 @@ def end_to_end(
         ready = clock()
         outputs = session.infer(feeds)
         done = clock()
-        ids = mask_from_logits(logits_from_output(outputs[sink.name], sink))[0]  # (h, w)
+        ids = mask_from_output(outputs[sink.name], sink)[0]  # (h, w)
         mask = restore_mask(ids, height, width, preprocess)  # (H, W)
         masked = clock()
         draw_overlay(frame, mask, classes, preprocess.color_order)

@@ -31,6 +31,22 @@ def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, 
     return nn.Sequential(*layers)
 
 
+class BranchedConv(nn.Module):
+    """A 3x3 and a 1x1 convolution side by side, each with its BN, summed, ReLU6 unless `act` is off: one 3x3 once BN is
+    folded (RepVGG, Ding et al. 2021). The identity branch is the residual sum's own affair."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 1, act: bool = True) -> None:
+        super().__init__()
+        self.wide = conv_bn(cin, cout, 3, stride, act=False)
+        self.narrow = conv_bn(cin, cout, 1, stride, act=False)
+        self.act = nn.ReLU6(inplace=False) if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H/stride, W/stride)."""
+        y: Tensor = self.act(self.wide(x) + self.narrow(x))
+        return y
+
+
 class InvertedResidual(nn.Module):
     """1x1 expand, 3x3 depthwise, 1x1 linear project; added to the input where shapes allow (MobileNetV2 §3.3)."""
 

@@ -1,18 +1,21 @@
-"""Folding BatchNorm into the convolution in front of it: before QAT, so that the trained weights are the exported."""
+"""Folding BatchNorm into the convolution in front of it, and parallel convolutions of one input into one: before QAT,
+so that the trained weights are the exported."""
 
 from __future__ import annotations
 
 import copy
+import operator
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from edge_unet.core.errors import GraphError
 from edge_unet.models.islands import trace
 
 
 def trace_folded(net: nn.Module) -> fx.GraphModule:
-    """A traced copy of `net` in eval mode: BN folded, dropout and identities gone, activations not in place.
+    """A traced copy of `net` in eval mode: BN folded, sums of convolutions of one input made one, dropout and
+    identities gone, activations not in place.
 
     Raises GraphError where the network branches on data or has a BN that does not follow a convolution.
     """
@@ -23,6 +26,7 @@ def trace_folded(net: nn.Module) -> fx.GraphModule:
         raise GraphError(f"{type(net).__name__} cannot be traced: {error}; forward must not branch on data") from error
     _drop_identities(traced)
     _fold_all(traced)
+    _merge_branches(traced)
     for module in traced.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # a plain attribute of ReLU, ReLU6, Hardtanh
@@ -78,3 +82,47 @@ def fold(conv: nn.Conv2d | nn.ConvTranspose2d, bn: nn.Module) -> None:
         weight = weight * gain.view(-1, 1, 1, 1)
     conv.weight = nn.Parameter(weight.to(conv.weight.dtype).contiguous())
     conv.bias = nn.Parameter(shift.to(conv.weight.dtype))
+
+
+def _merge_branches(net: fx.GraphModule) -> None:
+    """Every sum of two convolutions of the same input becomes one convolution (RepVGG, section 3.3)."""
+    modules = dict(net.named_modules())
+    calls = [str(n.target) for n in net.graph.nodes if n.op == "call_module"]
+    for node in list(net.graph.nodes):
+        if node.op != "call_function" or node.target not in (operator.add, torch.add) or len(node.args) != 2:
+            continue
+        sides = [a for a in node.args if isinstance(a, fx.Node) and a.op == "call_module" and len(a.users) == 1]
+        convs = [modules[str(side.target)] for side in sides if calls.count(str(side.target)) == 1]
+        if len(convs) != 2 or sides[0].args != sides[1].args or not all(isinstance(c, nn.Conv2d) for c in convs):
+            continue
+        if _can_merge(convs[0], convs[1]):
+            kept, gone = sorted(sides, key=lambda side: -modules[str(side.target)].kernel_size[0])
+            merge(modules[str(kept.target)], modules[str(gone.target)])
+            node.replace_all_uses_with(kept)
+            net.graph.erase_node(node)
+
+
+def _can_merge(a: nn.Conv2d, b: nn.Conv2d) -> bool:
+    """Same shapes out, square odd kernels, and padding that puts both centres on the same pixel."""
+    alike = (a.in_channels, a.out_channels, a.stride, a.groups) == (b.in_channels, b.out_channels, b.stride, b.groups)
+    return alike and all(
+        conv.kernel_size == (size, size)
+        and size % 2 == 1
+        and conv.padding == (size // 2, size // 2)
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        for conv in (a, b)
+        for size in conv.kernel_size[:1]
+    )
+
+
+@torch.no_grad()
+def merge(into: nn.Conv2d, other: nn.Conv2d) -> None:
+    """Add `other`'s weights and bias to those of `into`, whose kernel is at least as large, in float64."""
+    border = (into.kernel_size[0] - other.kernel_size[0]) // 2
+    wide = nn.functional.pad(other.weight.double(), (border,) * 4)  # (cout, cin / groups, k, k)
+    dtype = into.weight.dtype
+    biases: list[Tensor] = [c.bias.double() for c in (into, other) if c.bias is not None]
+    into.weight = nn.Parameter((into.weight.double() + wide).to(dtype))
+    if biases:
+        into.bias = nn.Parameter(torch.stack(biases).sum(0).to(dtype))

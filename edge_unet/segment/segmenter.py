@@ -24,6 +24,7 @@ from edge_unet.core.spec import (
     feed_from_pixels,
     logits_from_output,
     mask_from_logits,
+    mask_from_output,
 )
 from edge_unet.frames import resize_frame, restore_mask
 from edge_unet.segment.cleanup import Cleanup
@@ -97,10 +98,10 @@ class Segmenter:
         raw = self.session.infer({self.session.artifact.inputs[0].name: feed})
         inferred = time.perf_counter_ns()
         sink = self.session.artifact.outputs[0]
-        logits = logits_from_output(raw[sink.name], sink)
-        mask = restore_mask(mask_from_logits(logits)[0], frame.shape[0], frame.shape[1], self.preprocess)
+        ids = mask_from_output(raw[sink.name], sink)[0]  # (h, w)
+        mask = restore_mask(ids, frame.shape[0], frame.shape[1], self.preprocess)  # (H, W)
         mask = self.cleanup(mask) if self.cleanup else mask
-        shares = class_probabilities(logits)[0] if probabilities else None
+        shares = class_probabilities(logits_from_output(raw[sink.name], sink))[0] if probabilities else None
         timing = Timing(fed - start, inferred - fed, time.perf_counter_ns() - inferred)
         return Segmentation(mask, self.classes, shares, timing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ def train(
     teacher: Path | None = None,
     progress: TrainProgress | None = None,
     device: torch.device | None = None,
+    network: Callable[[Recipe], nn.Module] = build,
 ) -> TrainResult:
     """Run one phase and write the EMA weights that validate best to out/fp32.safetensors or out/qat.safetensors.
 
@@ -61,6 +63,8 @@ def train(
     is a checkpoint to learn from beside the masks (recipe.distill), of any network with the same classes. With
     `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a
     finished one returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
+    `network` makes the network of random weights: another one than the recipe's name builds is a float checkpoint that
+    only its maker can read.
 
     Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe, and
     where the teacher does not fit; DataError on classes that differ from the recipe's; EdgeUnetError where the loss
@@ -74,7 +78,7 @@ def train(
         state = _saved_state(out, phase, resume)
         peers.wait()  # nobody writes before everybody has looked
         frames, masks = (torch.from_numpy(array) for array in load_resized(train_data, recipe.preprocess))
-        start = _first_network(recipe, phase, init, frames)
+        start = _first_network(recipe, phase, init, frames, network)
         if state is not None:
             path, data = state_path(out, phase), train_data.sha256
             sha256 = None if taught_by is None else taught_by.sha256
@@ -147,14 +151,16 @@ def _saved_state(out: Path, phase: Phase, resume: bool) -> TrainingState | None:
     return load_state(path)
 
 
-def _first_network(recipe: Recipe, phase: Phase, init: Path | None, frames: Tensor) -> _Start:
+def _first_network(
+    recipe: Recipe, phase: Phase, init: Path | None, frames: Tensor, network: Callable[[Recipe], nn.Module]
+) -> _Start:
     """The network before its first step; the same one for the same arguments."""
     if init is None:
         if phase == "qat":
             raise UsageError("qat training needs the fp32 checkpoint it starts from; pass --init")
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(recipe.seed))
-            return _Start(build(recipe))
+            return _Start(network(recipe))
     checkpoint = load_checkpoint(init)
     _check_parent(init, checkpoint.info, recipe, phase)
     if phase == "qat" and checkpoint.info.kind != "fp32":  # its scales are calibrated or learned already

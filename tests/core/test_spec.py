@@ -13,6 +13,7 @@ from edge_unet.core.spec import (
     feed_from_pixels,
     logits_from_output,
     mask_from_logits,
+    mask_from_output,
 )
 
 PREPROCESS = PreprocessSpec(height=4, width=4)
@@ -83,3 +84,34 @@ def test_classes_need_a_colour_each_and_binary_has_one_channel() -> None:
 def test_grey_needs_one_channel() -> None:
     with pytest.raises(ValidationError, match="color_order"):
         PreprocessSpec(height=8, width=8, channels=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point"),
+    [
+        ("int8", 0.0625, 0),
+        ("int8", 0.0625, -3),
+        ("uint8", 0.0625, 128),
+        ("float32", None, None),
+        ("float32", 0.0625, 0),
+    ],
+)
+def test_a_mask_read_from_the_output_is_that_of_the_logits(
+    channels: int, layout: str, dtype: str, scale: float | None, zero_point: int | None
+) -> None:
+    shape = (2, channels, 33, 31) if layout == "NCHW" else (2, 33, 31, channels)
+    sink = TensorSpec(name="logits", shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)
+    rng = np.random.default_rng(0)
+    if dtype == "float32":  # many exactly on 0, on half a step and beside it
+        raw = (rng.integers(-40, 41, shape) / 64).astype(np.float32)
+    else:
+        raw = (
+            rng.integers(100, 150, shape).astype(np.uint8) if dtype == "uint8" else rng.integers(-9, 9, shape, np.int8)
+        )
+    expected = mask_from_logits(logits_from_output(raw, sink))
+    got = mask_from_output(raw, sink)
+    assert got.dtype == np.uint8
+    assert len(np.unique(expected)) == max(2, channels)
+    assert (got == expected).all()
