@@ -35,6 +35,7 @@ from edge_unet.measure.environment import read_environment
 from edge_unet.measure.quality import evaluate
 from edge_unet.models import PRESETS, build_whole
 from edge_unet.models.checkpoint import load_checkpoint
+from edge_unet.models.edge_unet import TRIED
 from edge_unet.models.levels import levels_of
 from edge_unet.pipeline.evaluate import evaluate as evaluate_checkpoint
 from edge_unet.pipeline.frames import FrameSet, frames_from
@@ -51,7 +52,8 @@ def recipe_of(name: str, base: Recipe) -> Recipe:
     """The common recipe with one network in it. Raises UsageError with the nearest name."""
     if name in PEERS:
         return base.model_copy(update={"name": name, "model": ModelSpec(name=name)})
-    model = lookup(PRESETS, name, "model")
+    tried = {f"edge_unet-{v}": ModelSpec(name="edge_unet", variant=v, depth=4, deep=True) for v in TRIED}
+    model = lookup({**PRESETS, **tried}, name, "model")
     recipe = base.model_copy(update={"name": name, "model": model})
     with torch.device("meta"):
         heads = len(levels_of(build_whole(recipe))) - 1
@@ -72,7 +74,7 @@ def trained(name: str, base: Recipe, out: Path) -> dict[str, Path]:
 
 def scores(name: str, checkpoint: Path, sets: Sequence[FrameSet], root: Path) -> list[EvaluateResult]:
     """One result a set."""
-    if name in PRESETS:
+    if name not in PEERS:
         return [evaluate_checkpoint(checkpoint, root / s.name, frames=s) for s in sets]
     loaded = load_checkpoint(checkpoint)
     net = build_peer(name)

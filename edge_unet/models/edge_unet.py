@@ -9,19 +9,27 @@ full-size after its shuffle. All INT8; BN folds into every convolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.core.registry import lookup, registry
-from edge_unet.models.blocks import conv_bn, fixed_conv, init_head, init_weights, logit_clip, upsample
-
-Block = Literal["dense", "large"]
+from edge_unet.models.blocks import conv_bn, init_head, init_weights
+from edge_unet.models.edge_unet_parts import (
+    Block,
+    HeadKind,
+    Heads,
+    Join,
+    Residual,
+    SkipKind,
+    StemKind,
+    conv3,
+    patches,
+    stem,
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Encoder from 1/4 downwards; decoder from the second coarsest level upwards, one step less."""
+    """Encoder from 1/4 downwards; decoder from the second coarsest level upwards, one step less (with a detail branch
+    as many)."""
 
     stages: tuple[Stage, ...]
     steps: tuple[Step, ...]
+    stem: StemKind = "patch"
+    head: HeadKind = "shuffle"
+    skip: SkipKind = "add"
+    branches: bool = False
+    """A 1x1 learns beside every dense 3x3 and is folded into it."""
+    detail: int = 0
+    """Channels of a branch at 1/2 that the last step joins; 0 = none."""
 
 
 PLANS: Mapping[str, Plan] = registry(
@@ -77,103 +93,25 @@ PLANS: Mapping[str, Plan] = registry(
 )
 """1, 2, 4 and 8 ms class at 256x256 on one core with INT8 tiles; the portable line is for ARM and VNNI alone."""
 
+_NANO = PLANS["nano"]
+TRIED: Mapping[str, Plan] = registry(
+    (
+        ("nano-overlap", replace(_NANO, stem="overlap")),
+        ("nano-unshuffle", replace(_NANO, stem="shuffle")),
+        ("nano-bilinear", replace(_NANO, head="bilinear")),
+        ("nano-concat", replace(_NANO, skip="concat")),
+        ("nano-branches", replace(_NANO, branches=True)),
+        ("nano-detail", replace(_NANO, detail=16, steps=(*_NANO.steps, Step(16)))),
+        ("nano-large", replace(_NANO, stages=(*_NANO.stages[:2], Stage(128, 2, "large")))),
+    )
+)
+"""Other stems, heads, skips and blocks of nano, measured for docs/decisions/0018: a recipe can name them, no preset
+does."""
+
 PRESETS = tuple(
     (f"edge_unet-{name}", ModelSpec(name="edge_unet", variant=name, depth=len(plan.stages) + 1, deep=True))
     for name, plan in PLANS.items()
 )
-
-
-class Residual(nn.Module):
-    """x + body(x), ReLU6: two 3x3 convolutions, or a depthwise 5x5 and a 1x1."""
-
-    def __init__(self, channels: int, kind: Block) -> None:
-        super().__init__()
-        if kind == "dense":
-            self.body = nn.Sequential(conv_bn(channels, channels, 3), conv_bn(channels, channels, 3, act=False))
-        else:
-            self.body = nn.Sequential(
-                conv_bn(channels, channels, 5, groups=channels), conv_bn(channels, channels, 1, act=False)
-            )
-        self.act = nn.ReLU6(inplace=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        y: Tensor = self.act(x + self.body(x))
-        return y
-
-
-class DepthToSpace(nn.Module):
-    """(N, C * r * r, H, W) -> (N, C, H * r, W * r), channel order of nn.PixelShuffle.
-
-    Written as reshapes and one transpose of rank 5, which every runtime has and no runtime gets wrong.
-    """
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C * r * r, H, W) -> (N, C, H * r, W * r)."""
-        r = self.factor
-        batch, deep, height, width = x.shape
-        channels = deep // (r * r)
-        x = x.reshape(batch * channels, r, r, height, width)  # (N * C, r, r, H, W)
-        x = x.permute(0, 3, 1, 4, 2)  # (N * C, H, r, W, r)
-        return x.reshape(batch, channels, height * r, width * r)  # (N, C, H * r, W * r)
-
-
-def patches(cin: int, cout: int, size: int) -> nn.Sequential:
-    """A convolution whose kernel is its stride, BN, ReLU6: no pixel is read twice."""
-    return nn.Sequential(
-        nn.Conv2d(cin, cout, size, size, bias=False), nn.BatchNorm2d(cout), nn.ReLU6(inplace=False)
-    )  # (N, cout, H / size, W / size)
-
-
-class Join(nn.Module):
-    """One decoder level: the coarse map narrowed and doubled, the skip added, convolved."""
-
-    def __init__(self, coarse: int, skip: int, step: Step) -> None:
-        super().__init__()
-        self.narrow = conv_bn(coarse, step.channels, 1)
-        self.up = upsample("nearest")
-        self.fit = nn.Identity() if skip == step.channels else conv_bn(skip, step.channels, 1, act=False)
-        self.act = nn.ReLU6(inplace=False)
-        convs: list[nn.Module] = [conv_bn(step.channels, step.channels, 3) for _ in range(step.convs)]
-        if step.kind == "large":
-            convs = [
-                conv_bn(step.channels, step.channels, 5, groups=step.channels),
-                conv_bn(step.channels, step.channels, 1),
-            ]
-        self.convs = nn.Sequential(*convs)
-
-    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        """(N, coarse, H, W), (N, skip, 2H, 2W) -> (N, channels, 2H, 2W)."""
-        x = self.up(self.narrow(coarse))  # (N, channels, 2H, 2W)
-        y: Tensor = self.convs(self.act(x + self.fit(skip)))
-        return y
-
-
-class ShuffleHeads(nn.Module):
-    """A 1x1 convolution to classes * s * s channels per decoder output, its depth moved to space, and the mean of all.
-
-    `strides`: input pixels per pixel of each feature map, L1 (coarsest) first.
-    """
-
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(c, classes * s * s, 1) for c, s in zip(channels, strides, strict=True))
-        self.clip = logit_clip()
-        self.shuffle = nn.ModuleList(DepthToSpace(s) for s in strides)
-        count = len(channels)
-        self.mean = fixed_conv((torch.eye(classes) / count).repeat(1, count)[:, :, None, None])
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """[(N, channels[i], H / strides[i], W / strides[i])] -> (L1, …, Ln, mean), each (N, classes, H, W)."""
-        levels = [
-            shuffle(self.clip(conv(x)))  # (N, classes, H, W)
-            for x, conv, shuffle in zip(features, self.convs, self.shuffle, strict=True)
-        ]
-        return (*levels, self.mean(torch.cat(levels, dim=1)))
 
 
 class EdgeUNet(nn.Module):
@@ -184,7 +122,7 @@ class EdgeUNet(nn.Module):
 
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
         super().__init__()
-        plan = lookup(PLANS, spec.variant or "nano", "edge_unet variant")
+        plan = lookup({**PLANS, **TRIED}, spec.variant or "nano", "edge_unet variant")
         if spec.depth != len(plan.stages) + 1:
             raise UsageError(
                 f"edge_unet {spec.variant or 'nano'} has model.depth = {len(plan.stages) + 1}, received {spec.depth}"
@@ -193,27 +131,29 @@ class EdgeUNet(nn.Module):
         cin = in_channels
         for number, stage in enumerate(plan.stages):
             if number == 0:
-                down = patches(cin, stage.channels, 4)
+                down = stem(cin, stage.channels, plan.stem)
             elif stage.kernel == 2:
                 down = patches(cin, stage.channels, 2)
             else:
-                down = conv_bn(cin, stage.channels, 3, stride=2)
-            blocks = [Residual(stage.channels, stage.kind) for _ in range(stage.blocks)]
+                down = conv3(cin, stage.channels, stride=2, branches=plan.branches)
+            blocks = [Residual(stage.channels, stage.kind, plan.branches) for _ in range(stage.blocks)]
             self.encoder.append(nn.Sequential(down, *blocks))
             cin = stage.channels
+        self.detail = conv_bn(in_channels, plan.detail, 3, stride=2) if plan.detail else None
+        widths = [*([plan.detail] if plan.detail else []), *(stage.channels for stage in plan.stages)]
         self.decoder = nn.ModuleList()
-        widths = [stage.channels for stage in plan.stages]
         for step, skip in zip(plan.steps, reversed(widths[:-1]), strict=True):
-            self.decoder.append(Join(cin, skip, step))
+            self.decoder.append(Join(cin, skip, step.channels, step.convs, step.kind, plan.skip, plan.branches))
             cin = step.channels
-        strides = [4 * 2**n for n in range(len(widths))][::-1]
-        self.heads = ShuffleHeads([widths[-1], *(step.channels for step in plan.steps)], strides, classes)
+        finest = 2 if plan.detail else 4
+        strides = [finest * 2**n for n in range(len(widths))][::-1]
+        self.heads = Heads([widths[-1], *(step.channels for step in plan.steps)], strides, classes, plan.head)
         init_weights(self)
         init_head(self.heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, in_channels, H, W) normalised frame -> (L1, …, Ln, mean), each (N, classes, H, W)."""
-        taps = []
+        taps = [self.detail(x)] if self.detail is not None else []  # [(N, detail, H / 2, W / 2)]
         for level in self.encoder:
             x = level(x)  # (N, channels, H / 2**(n + 2), W / 2**(n + 2))
             taps.append(x)

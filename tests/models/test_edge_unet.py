@@ -13,7 +13,9 @@ from torch import nn
 from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.models import build
-from edge_unet.models.edge_unet import DepthToSpace
+from edge_unet.models.edge_unet import TRIED
+from edge_unet.models.edge_unet_parts import DepthToSpace, SpaceToDepth
+from edge_unet.quantization.fold import trace_folded
 
 MEASURED = {
     "nano": ("L3", 0.640e6, 0.717e9),
@@ -38,6 +40,37 @@ def test_sizes_are_those_of_the_shapes_that_were_measured(variant: str) -> None:
 def test_depth_to_space_is_pixel_shuffle(classes: int) -> None:
     x = torch.arange(2 * classes * 16 * 3 * 5, dtype=torch.float32).reshape(2, classes * 16, 3, 5)
     assert torch.equal(DepthToSpace(4)(x), nn.PixelShuffle(4)(x))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_space_to_depth_is_pixel_unshuffle_and_its_own_way_back(channels: int) -> None:
+    x = torch.randn(2, channels, 12, 20)
+    assert torch.equal(SpaceToDepth(2)(x), nn.PixelUnshuffle(2)(x))
+    assert torch.equal(DepthToSpace(2)(SpaceToDepth(2)(x)), x)
+
+
+@pytest.mark.parametrize("variant", TRIED)
+def test_a_variant_that_was_tried_gives_full_size_heads_and_learns_everywhere(variant: str) -> None:
+    torch.manual_seed(0)
+    net = build(recipe_of(ModelSpec(name="edge_unet", variant=variant, depth=4, deep=True))).train()
+    heads = net(torch.randn(2, 3, 64, 96))
+    assert [tuple(head.shape) for head in heads] == [(2, 1, 64, 96)] * (5 if variant == "nano-detail" else 4)
+    sum(head.square().sum() for head in heads).backward()
+    still = [name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert still == []
+
+
+def test_branches_fold_into_the_shape_without_them() -> None:
+    torch.manual_seed(0)
+    specs = [ModelSpec(name="edge_unet", variant=v, depth=4, deep=True) for v in ("nano-branches", "nano")]
+    branched, plain = (build(recipe_of(spec)).eval() for spec in specs)
+    folded = trace_folded(branched)
+    shapes = [tuple(m.weight.shape) for m in trace_folded(plain).modules() if isinstance(m, nn.Conv2d)]
+    assert [tuple(m.weight.shape) for m in folded.modules() if isinstance(m, nn.Conv2d)] == shapes
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for mine, theirs in zip(folded(x), branched(x), strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-4)
 
 
 def test_what_it_cannot_be_is_refused() -> None:
