@@ -33,7 +33,7 @@ from peers.prepare import (
 )
 from peers.runtimes import OPENVINO, OPENVINO_BF16, ORT, convolutions, not_int8, open_peer
 
-from edge_unet.canonical import CanonicalGraph, load_graph
+from edge_unet.canonical import CanonicalGraph, load_graph, load_model, view_graph
 from edge_unet.core.artifact import Artifact, Census
 from edge_unet.core.bundle import Bundle, open_bundle
 from edge_unet.core.errors import ArtifactError, EdgeUnetError, UsageError
@@ -103,7 +103,7 @@ class Found:
     blocked: list[NotMeasured] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     graphs: dict[str, CanonicalGraph] = field(default_factory=dict)
-    """Artifact of ours -> its canonical graph. Peers have none: their limit is not computed."""
+    """Artifact -> the graph that its limit is computed from: ours canonical, a peer's its float ONNX."""
 
     def block(self, network: str, target: str, precision: Precision, error: object) -> None:
         """Keep why a row has no latency."""
@@ -194,6 +194,7 @@ def add_peer(found: Found, name: str, size: int, ranges: Calibration, room: Path
                 found.block(name, target, precision, error)
         return
     found.notes.append(exported.cost.note())
+    graph = view_graph(load_model(exported.onnx))
     for target, precisions in modes.items():
         for precision in precisions:
             try:
@@ -204,6 +205,7 @@ def add_peer(found: Found, name: str, size: int, ranges: Calibration, room: Path
             found.rows.append(
                 Row(name, target, precision, folder, artifact, open_peer, frame_spec(size), exported.truth)
             )
+            found.graphs[artifact.sha256] = graph
 
 
 def _artifact_of(

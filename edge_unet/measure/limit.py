@@ -61,11 +61,16 @@ def peak_of(peaks: Peaks, precision: Precision) -> float | None:
 
 
 class _Sizes:
-    """Bytes of the tensors of a graph as an artifact of one precision holds them."""
+    """Bytes of the tensors of a graph as an artifact of one precision holds them.
+
+    A graph without Q/DQ (of a network from elsewhere) says nothing about what becomes integers: in INT8 it is taken as
+    if everything did, which is the least that it could need.
+    """
 
     def __init__(self, graph: CanonicalGraph, precision: Precision) -> None:
         self.graph = graph
         self.precision = precision
+        self.uniform = precision is not Precision.INT8 or not graph.activations
 
     def values(self, name: str) -> int:
         """Number of values of a tensor."""
@@ -75,16 +80,16 @@ class _Sizes:
         """Bytes of an input. Constants that are no weights (biases, embeddings) are 32 bits wide everywhere."""
         if not name:
             return 0
-        if name in self.graph.constants:
+        if name in self.graph.constants and (self.graph.activations or len(self.graph.shapes[name]) < 2):
             return 4 * self.values(name)
-        if self.precision is not Precision.INT8:
+        if self.uniform:
             return BYTES_OF[self.precision] * self.values(name)
         integers = name in self.graph.weights or self.graph.quantized(name) is not None
         return (1 if integers else 4) * self.values(name)
 
     def written(self, name: str) -> int:
         """Bytes of an output: codes where only quantizers read it, through what is fused behind it."""
-        if self.precision is not Precision.INT8:
+        if self.uniform:
             return BYTES_OF[self.precision] * self.values(name)
         return (1 if self._becomes_codes(name) else 4) * self.values(name)
 
@@ -97,7 +102,7 @@ class _Sizes:
 
     def arithmetic(self, node: Node) -> Precision:
         """INT8 only where every operand is an integer tensor: float islands compute in FP32."""
-        if self.precision is not Precision.INT8:
+        if self.uniform:
             return self.precision
         operands = [i for i in node.inputs[:2] if i and i not in self.graph.constants]
         integers = all(i in self.graph.weights or self.graph.quantized(i) is not None for i in operands)
@@ -165,8 +170,8 @@ def einsum(node: Node, sizes: _Sizes) -> tuple[int, int]:
 
 FREE = (
     "QuantizeLinear", "DequantizeLinear",
-    "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Elu", "Erf", "Exp",
-    "Log", "Neg", "Sqrt", "Softplus",
+    "BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu",
+    "Elu", "Erf", "Exp", "Log", "Neg", "Sqrt", "Softplus",
     "Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "ScatterND",
     "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip

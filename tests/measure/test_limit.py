@@ -9,7 +9,7 @@ import pytest
 from island_graphs import ISLANDS, write_piece
 from onnx import TensorProto, helper
 
-from edge_unet.canonical import CanonicalGraph, load_graph, view_graph
+from edge_unet.canonical import CanonicalGraph, load_graph, strip_qdq, view_graph
 from edge_unet.core.errors import GraphError
 from edge_unet.core.limits import LayerTime, LayerTimes, Peaks
 from edge_unet.core.machine import Environment
@@ -67,6 +67,16 @@ def test_costs_by_hand(tiny: CanonicalGraph) -> None:
     assert bf16.bytes_moved == 2 * (3 * 64 * 64 + 8 * 27 + 8 * 32 * 32) + 8 * 4
     assert (fp32.precision, bf16.precision) == (Precision.FP32, Precision.BF16)
     assert fp32.macs == bf16.macs == int8["stem"].macs
+
+
+def test_a_graph_without_qdq_is_costed_as_if_all_of_it_were_integers(tiny: CanonicalGraph) -> None:
+    plain = view_graph(strip_qdq(tiny.model))
+    assert not plain.activations
+    ours, theirs = by_name(tiny, Precision.INT8), by_name(plain, Precision.INT8)
+    assert theirs["stem"] == ours["stem"]
+    assert {layer.precision for layer in theirs.values()} == {Precision.INT8}
+    assert theirs["depthwise"].bytes_moved == ours["depthwise"].bytes_moved
+    assert by_name(plain, Precision.FP32)["stem"].bytes_moved == by_name(tiny, Precision.FP32)["stem"].bytes_moved
 
 
 def test_a_layer_takes_the_longer_of_the_two() -> None:
