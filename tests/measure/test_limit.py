@@ -70,7 +70,7 @@ def test_costs_by_hand(tiny: CanonicalGraph) -> None:
 
 
 def test_a_graph_without_qdq_is_costed_as_if_all_of_it_were_integers(tiny: CanonicalGraph) -> None:
-    plain = view_graph(strip_qdq(tiny.model))
+    plain = view_graph(strip_qdq(tiny))
     assert not plain.activations
     ours, theirs = by_name(tiny, Precision.INT8), by_name(plain, Precision.INT8)
     assert theirs["stem"] == ours["stem"]
