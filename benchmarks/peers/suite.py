@@ -33,7 +33,7 @@ from peers.prepare import (
 )
 from peers.runtimes import OPENVINO, OPENVINO_BF16, ORT, convolutions, not_int8, open_peer
 
-from edge_unet.canonical import CanonicalGraph, load_graph, load_model, view_graph
+from edge_unet.canonical import CanonicalGraph, load_graph
 from edge_unet.core.artifact import Artifact, Census
 from edge_unet.core.bundle import Bundle, open_bundle
 from edge_unet.core.errors import ArtifactError, EdgeUnetError, UsageError
@@ -46,6 +46,7 @@ from edge_unet.frames import resize_frame
 from edge_unet.measure.bench import ENERGY_S
 from edge_unet.measure.environment import read_environment, with_after
 from edge_unet.measure.latency import Samples, Timed, measure_latency, model_only
+from edge_unet.measure.limit import foreign_graph
 from edge_unet.measure.limit import with_limits as add_limits
 from edge_unet.measure.masks import logits_of
 from edge_unet.measure.memory import peak_rss_bytes
@@ -194,7 +195,7 @@ def add_peer(found: Found, name: str, size: int, ranges: Calibration, room: Path
                 found.block(name, target, precision, error)
         return
     found.notes.append(exported.cost.note())
-    graph = view_graph(load_model(exported.onnx))
+    graph = foreign_graph(exported.onnx)
     for target, precisions in modes.items():
         for precision in precisions:
             try:

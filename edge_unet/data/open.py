@@ -11,6 +11,8 @@ from edge_unet.data.datasets import Dataset, JoinedDataset, Split
 from edge_unet.data.folders import open_folder
 from edge_unet.data.scenes import SceneDataset
 
+SCENES = "scenes"
+"""In place of a folder: the procedural scenes of data.scene."""
 ROOT_VARIABLE = "EDGE_UNET_DATA"
 """Environment variable: the folder that relative dataset names of a recipe are below."""
 
@@ -18,7 +20,8 @@ ROOT_VARIABLE = "EDGE_UNET_DATA"
 def open_data(recipe: Recipe, split: Split, root: Path | None = None) -> Dataset:
     """Open the training or the validation data of a recipe.
 
-    Folders are below `root`, else below $EDGE_UNET_DATA, else below the current directory. Several are joined.
+    Folders are below `root`, else below $EDGE_UNET_DATA, else below the current directory. Several are joined; the name
+    "scenes" among them stands for data.scene_count procedural scenes.
     Without `data.val`, validation comes from the folders of `data.train` (their val/, or a seeded group split). A
     folder without val/ is cut in two only where nothing else is named for the other part. No folder at all means
     procedural scenes; validation scenes are another seed.
@@ -34,6 +37,9 @@ def open_data(recipe: Recipe, split: Split, root: Path | None = None) -> Dataset
     parts: list[Dataset] = []
     failures: list[DataError] = []
     for entry in listed:
+        if entry == SCENES:
+            parts.append(_scenes(recipe, split))
+            continue
         path = base / entry
         name = path.name if Path(entry).is_absolute() else Path(entry).as_posix()
         whole = bool(data.val) and entry not in other

@@ -9,10 +9,11 @@ runtime on this machine, not a prediction of any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
+from pathlib import Path
 
-from edge_unet.canonical import CanonicalGraph, Node
+from edge_unet.canonical import CanonicalGraph, Node, load_model, view_graph
 from edge_unet.core.errors import GraphError
 from edge_unet.core.limits import LayerTimes, LimitRow, Peaks
 from edge_unet.core.registry import registry
@@ -60,17 +61,26 @@ def peak_of(peaks: Peaks, precision: Precision) -> float | None:
     return value
 
 
-class _Sizes:
-    """Bytes of the tensors of a graph as an artifact of one precision holds them.
+@dataclass(frozen=True)
+class ForeignGraph(CanonicalGraph):
+    """The float ONNX of a network from elsewhere. It does not say what becomes integers: in INT8 it is taken as if
+    everything did, which is the least that it could need."""
 
-    A graph without Q/DQ (of a network from elsewhere) says nothing about what becomes integers: in INT8 it is taken as
-    if everything did, which is the least that it could need.
-    """
+
+def foreign_graph(path: Path) -> ForeignGraph:
+    """Parse a float ONNX file of static shapes."""
+    graph = view_graph(load_model(path))
+    return ForeignGraph(**{field.name: getattr(graph, field.name) for field in fields(graph)})
+
+
+class _Sizes:
+    """Bytes of the tensors of a graph as an artifact of one precision holds them."""
 
     def __init__(self, graph: CanonicalGraph, precision: Precision) -> None:
         self.graph = graph
         self.precision = precision
-        self.uniform = precision is not Precision.INT8 or not graph.activations
+        self.plain = isinstance(graph, ForeignGraph)
+        self.uniform = self.plain or precision is not Precision.INT8
 
     def values(self, name: str) -> int:
         """Number of values of a tensor."""
@@ -80,7 +90,7 @@ class _Sizes:
         """Bytes of an input. Constants that are no weights (biases, embeddings) are 32 bits wide everywhere."""
         if not name:
             return 0
-        if name in self.graph.constants and (self.graph.activations or len(self.graph.shapes[name]) < 2):
+        if name in self.graph.constants and (not self.plain or len(self.graph.shapes[name]) < 2):
             return 4 * self.values(name)
         if self.uniform:
             return BYTES_OF[self.precision] * self.values(name)

@@ -15,7 +15,16 @@ from edge_unet.core.limits import LayerTime, LayerTimes, Peaks
 from edge_unet.core.machine import Environment
 from edge_unet.core.report import BenchReport, Measurement
 from edge_unet.core.spec import Precision
-from edge_unet.measure.limit import COSTS, LayerCost, layer_costs, limit_ns, limit_rows, raised_to_seen, with_limits
+from edge_unet.measure.limit import (
+    COSTS,
+    LayerCost,
+    foreign_graph,
+    layer_costs,
+    limit_ns,
+    limit_rows,
+    raised_to_seen,
+    with_limits,
+)
 from edge_unet.pipeline.export import write_canonical
 from edge_unet.pipeline.reference import reference_checkpoint
 from edge_unet.targets.registry import TARGETS
@@ -69,8 +78,9 @@ def test_costs_by_hand(tiny: CanonicalGraph) -> None:
     assert fp32.macs == bf16.macs == int8["stem"].macs
 
 
-def test_a_graph_without_qdq_is_costed_as_if_all_of_it_were_integers(tiny: CanonicalGraph) -> None:
-    plain = view_graph(strip_qdq(tiny))
+def test_a_graph_without_qdq_is_costed_as_if_all_of_it_were_integers(tiny: CanonicalGraph, tmp_path: Path) -> None:
+    onnx.save(strip_qdq(tiny), tmp_path / "float.onnx")
+    plain = foreign_graph(tmp_path / "float.onnx")
     assert not plain.activations
     ours, theirs = by_name(tiny, Precision.INT8), by_name(plain, Precision.INT8)
     assert theirs["stem"] == ours["stem"]
