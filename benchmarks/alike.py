@@ -52,7 +52,10 @@ def recipe_of(name: str, base: Recipe) -> Recipe:
     """The common recipe with one network in it. Raises UsageError with the nearest name."""
     if name in PEERS:
         return base.model_copy(update={"name": name, "model": ModelSpec(name=name)})
-    tried = {f"edge_unet-{v}": ModelSpec(name="edge_unet", variant=v, depth=4, deep=True) for v in TRIED}
+    tried = {
+        f"edge_unet-{v}": ModelSpec(name="edge_unet", variant=v, depth=len(p.stages) + 1, deep=True)
+        for v, p in TRIED.items()
+    }
     model = lookup({**PRESETS, **tried}, name, "model")
     recipe = base.model_copy(update={"name": name, "model": model})
     with torch.device("meta"):

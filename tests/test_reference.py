@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edge_unet.core.bundle import open_bundle
+from edge_unet.core.errors import UsageError
 from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.evaluate import evaluate
 from edge_unet.pipeline.export import export
 from edge_unet.pipeline.frames import FrameSet, frames_from
-from edge_unet.pipeline.reference import reference_card, reference_checkpoint
+from edge_unet.pipeline.reference import SHIPPED, reference_card, reference_checkpoint, shipped_name
 from edge_unet.pipeline.verify import verify
 from edge_unet.targets.registry import TARGETS
 
@@ -40,6 +41,41 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert info.data_sha256
     assert "no commercial use" in info.recipe.licence
     assert "not a medical device" in reference_card()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_model_has_weights_with_a_past_and_a_card(name: str) -> None:
+    info = load_checkpoint(reference_checkpoint(name)).info
+    assert (info.kind, info.recipe.name) == ("qat", name)
+    assert info.parent_sha256
+    assert info.data_sha256
+    card = reference_card(name)
+    assert card.startswith(f"# {name}")
+    assert info.recipe.licence.split(". ")[0].split(": ")[1] in card
+    assert "Limits" in card
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("-nano")])
+def test_a_nano_is_exported_by_its_name_in_less_than_a_megabyte(name: str, tmp_path: Path) -> None:
+    (bundle,) = export(Path(name), (TARGETS["android"],), tmp_path, say=lambda _: None)
+    assert bundle.manifest.name == name
+    assert bundle.manifest.artifact.bytes < 1e6
+    assert (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8") == reference_card(name)
+
+
+def test_a_name_that_is_not_shipped_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="roads-mini: no such"):
+        export(Path("roads-mini"), (TARGETS["android"],), tmp_path, say=lambda _: None)
+    with pytest.raises(UsageError, match=r"no shipped model 'endoscopi'.*endoscopy"):
+        reference_checkpoint("endoscopi")
+
+
+def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shipped_name(Path("endoscopy")) == "endoscopy"
+    (tmp_path / "endoscopy").touch()
+    assert shipped_name(Path("endoscopy")) is None
+    assert shipped_name(None) == "endoscopy"
 
 
 @pytest.mark.slow

@@ -92,7 +92,8 @@ def prune(
 @app.command()
 def export(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Quantized checkpoint or canonical .onnx; default: the shipped model.")
+        Path | None,
+        typer.Argument(help="Quantized checkpoint, canonical .onnx, or a shipped model's name (default: endoscopy)."),
     ] = None,
     target: Annotated[
         str, typer.Option("--target", help="cpu, android, embedded-linux, ios, jetson, onnx, mcu, or all that can.")

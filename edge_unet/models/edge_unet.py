@@ -102,6 +102,10 @@ TRIED: Mapping[str, Plan] = registry(
         ("nano-concat", replace(_NANO, skip="concat")),
         ("nano-branches", replace(_NANO, branches=True)),
         ("nano-detail", replace(_NANO, detail=16, steps=(*_NANO.steps, Step(16)))),
+        (
+            "nano-deep",
+            Plan((*_NANO.stages, Stage(192, 2, "large", 2)), (Step(128, kind="large"), Step(64), Step(64))),
+        ),
         ("nano-large", replace(_NANO, stages=(*_NANO.stages[:2], Stage(128, 2, "large")))),
     )
 )

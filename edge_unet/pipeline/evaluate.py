@@ -18,6 +18,7 @@ from edge_unet.core.subject import Subject
 from edge_unet.measure.masks import predictor
 from edge_unet.measure.quality import evaluate as measure_quality
 from edge_unet.pipeline.frames import FrameSet, frames_from
+from edge_unet.pipeline.reference import model_file
 from edge_unet.targets.registry import TARGETS
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -36,6 +37,7 @@ def evaluate(
     Masks are compared at the network's input size. Raises UsageError or ArtifactError for a bad model, DataError for
     bad data.
     """
+    model = model_file(model)
     with ExitStack() as stack:
         if model.suffix == ".safetensors":
             predict, preprocess, classes, subject = _checkpoint(model)

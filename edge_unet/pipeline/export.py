@@ -18,7 +18,7 @@ from edge_unet.core.spec import Precision
 from edge_unet.frames import write_png
 from edge_unet.measure.masks import predictor
 from edge_unet.pipeline.frames import GOLDEN, scenes
-from edge_unet.pipeline.reference import reference_card, reference_checkpoint
+from edge_unet.pipeline.reference import model_file, reference_card, shipped_name
 from edge_unet.targets.onnxruntime.reference import open_reference
 from edge_unet.targets.registry import TARGETS
 
@@ -76,7 +76,7 @@ def export(
     *,
     leave_out: bool = False,
 ) -> list[Bundle]:
-    """Write one bundle per target into `out`; with no model, the reference model's.
+    """Write one bundle per target into `out`. `model`: a file, a shipped model's name, or None for the default one.
 
     With `leave_out` a target that has no lowering for one of the model's ops is passed over with a line that says so;
     without it that is a GraphError. An existing bundle of the same name is replaced only once the new one is complete.
@@ -86,10 +86,11 @@ def export(
         if precision not in target.precisions:
             offered = ", ".join(p.value for p in target.precisions)
             raise UsageError(f"target {target.name} has no {precision.value}; it offers {offered}")
-    card = None if model else reference_card()
+    name = shipped_name(model)
+    card = None if name is None else reference_card(name)
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
         canonical = Path(room) / CANONICAL
-        write_canonical(model or reference_checkpoint(), canonical)
+        write_canonical(model_file(model), canonical)
         graph = load_graph(canonical)
         say(f"canonical graph: {len(graph.weights)} int8 weights, {len(graph.activations)} quantized activations")
         golden = Path(room) / "golden"

@@ -18,6 +18,7 @@ from edge_unet.measure.bench import Candidate
 from edge_unet.measure.bench import bench as measure
 from edge_unet.pipeline.export import export
 from edge_unet.pipeline.frames import FrameSet, frames_from, scenes
+from edge_unet.pipeline.reference import model_file
 from edge_unet.targets.registry import TARGETS
 
 Say = Callable[[str], None]
@@ -37,6 +38,7 @@ class LevelCost:
 def levels(checkpoint: Path) -> tuple[str, ...]:
     """The levels that a checkpoint can be pruned to: L1 .. Ln, mean. Raises UsageError where it has one head."""
     require("torch", "train")
+    checkpoint = model_file(checkpoint)
     from edge_unet.models.checkpoint import load_checkpoint
     from edge_unet.models.levels import levels_of
     from edge_unet.quantization.restore import restore
@@ -55,6 +57,7 @@ def prune_checkpoint(checkpoint: Path, level: str, out: Path) -> dict[str, Any]:
 
     What it computes is that head of the whole network to the last bit. Raises UsageError for a level that it has not.
     """
+    checkpoint = model_file(checkpoint)
     names = levels(checkpoint)
     if level not in names:
         raise UsageError(f"{checkpoint}: no level {level!r}; {nearest(level, names)}")
@@ -102,6 +105,7 @@ def prune_to_limits(
     """
     if budget_ms is None and max_drop is None:
         raise UsageError("prune: expected --level, --budget or --max-drop, received none of them")
+    checkpoint = model_file(checkpoint)
     names = levels(checkpoint)
     require_writable(out)
     costs = measure_levels(checkpoint, names, target=target, data=data, rapid=rapid, threads=threads, say=say)

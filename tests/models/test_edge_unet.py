@@ -52,9 +52,11 @@ def test_space_to_depth_is_pixel_unshuffle_and_its_own_way_back(channels: int) -
 @pytest.mark.parametrize("variant", TRIED)
 def test_a_variant_that_was_tried_gives_full_size_heads_and_learns_everywhere(variant: str) -> None:
     torch.manual_seed(0)
-    net = build(recipe_of(ModelSpec(name="edge_unet", variant=variant, depth=4, deep=True))).train()
+    plan = TRIED[variant]
+    spec = ModelSpec(name="edge_unet", variant=variant, depth=len(plan.stages) + 1, deep=True)
+    net = build(recipe_of(spec)).train()
     heads = net(torch.randn(2, 3, 64, 96))
-    assert [tuple(head.shape) for head in heads] == [(2, 1, 64, 96)] * (5 if variant == "nano-detail" else 4)
+    assert [tuple(head.shape) for head in heads] == [(2, 1, 64, 96)] * (len(plan.steps) + 2)
     sum(head.square().sum() for head in heads).backward()
     still = [name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert still == []
