@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the peers are one package below benchmarks/
 
 from peers.suite import NAMES, run_suite
-from peers.table import peers_table
+from peers.table import peers_table, speed_table
 
 from edge_unet.core.errors import EdgeUnetError
 from edge_unet.core.files import require_writable
@@ -50,7 +50,7 @@ def main() -> int:
     except EdgeUnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(peers_table(report))
+    print(peers_table(report), speed_table(report), sep="\n\n")
     for row in report.not_measured:
         print(f"not measured: {row.target} {row.precision.value}: {row.reason}")
     print(given.out)

@@ -1,4 +1,4 @@
-"""The table of a peers run: what each network costs, how fast each mode is, and how much faster ours are.
+"""The tables of a peers run: what each network costs, how fast each mode is, and how much faster ours are.
 
 Imports no toolchain: it is made from the report alone.
 """
@@ -27,16 +27,32 @@ OURS = (("ours, OpenVINO INT8", "cpu", "int8"), ("ours, LiteRT INT8", "android",
 
 
 def peers_table(report: BenchReport) -> str:
-    """Markdown: a row a network, p50 / p90 in ms per mode, the fastest mode by p50, and how many times ours at its own
-    fastest mode beats it there, p50 against p50."""
+    """Markdown, a row a network: p50 / p90 in ms per mode, and the fastest mode by p50 with its minimum."""
     rows = [m for m in report.measurements if m.scope == "model"]
-    networks = list(dict.fromkeys(m.bundle for m in rows if m.target.startswith(PEER)))
-    ours = {m.bundle: best(rows, m.bundle) for m in rows if not m.target.startswith(PEER)}
     modes = [mode for mode in (*MODES, *OURS) if any(_is(m, mode) for m in rows)]
-    head = ["network", "params M", "GMAC", *(title for title, _, _ in modes), "INT8 convs", "best mode"]
+    head = ["network", "params M", "GMAC", *(title for title, _, _ in modes), "INT8 convs", "best mode", "minimum"]
     head += ["measured / limit"] if report.limits else []
-    head += [f"`{name}` is faster by" for name in ours]
-    lines = [_line(report, rows, name, modes, ours) for name in (*networks, *ours)]
+    lines = [_line(report, rows, name, modes) for name in (*_networks(rows, peers=True), *_networks(rows, peers=False))]
+    return _markdown(head, lines)
+
+
+def speed_table(report: BenchReport) -> str:
+    """Markdown, a row a peer and a column for each of ours: how many times ours is faster, each at its fastest mode,
+    p50 against p50."""
+    rows = [m for m in report.measurements if m.scope == "model"]
+    ours = {name: best(rows, name) for name in _networks(rows, peers=False)}
+    lines = []
+    for name in _networks(rows, peers=True):
+        fastest = best(rows, name)
+        lines.append([f"`{name}`", *(f"{fastest.p50_ns / m.p50_ns:.2f}x" for m in ours.values())])
+    return _markdown(["against", *(f"`{name}`" for name in ours)], lines)
+
+
+def _networks(rows: Sequence[Measurement], *, peers: bool) -> list[str]:
+    return list(dict.fromkeys(m.bundle for m in rows if m.target.startswith(PEER) is peers))
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
 
 
@@ -46,20 +62,17 @@ def best(rows: Sequence[Measurement], network: str) -> Measurement:
 
 
 def _line(
-    report: BenchReport,
-    rows: Sequence[Measurement],
-    name: str,
-    modes: Sequence[tuple[str, str, str]],
-    ours: dict[str, Measurement],
+    report: BenchReport, rows: Sequence[Measurement], name: str, modes: Sequence[tuple[str, str, str]]
 ) -> list[str]:
     cost = read_costs(report.notes).get(name)
     fastest = best(rows, name)
     paper = [f"{cost.parameters / 1e6:.3g}", f"{cost.macs / 1e9:.3g}"] if cost else ["", ""]
     times = [_time(next((m for m in rows if m.bundle == name and _is(m, mode)), None)) for mode in modes]
     title = next((mode[0] for mode in modes if _is(fastest, mode)), fastest.label)
-    line = [f"**`{name}`**" if name in ours else f"`{name}`", *paper, *times, _integers(rows, name), title]
-    line += [_ratio(report, fastest)] if report.limits else []
-    return line + ["" if name in ours else f"{fastest.p50_ns / m.p50_ns:.2f}x" for m in ours.values()]
+    own = not fastest.target.startswith(PEER)
+    line = [f"**`{name}`**" if own else f"`{name}`", *paper, *times, _integers(rows, name), title]
+    line.append(f"{min(fastest.samples_ns) / 1e6:.2f}")
+    return line + ([_ratio(report, fastest)] if report.limits else [])
 
 
 def _is(m: Measurement, mode: tuple[str, str, str]) -> bool:
