@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from edge_unet.models.blocks import BranchedConv, conv_bn, fixed_conv, logit_clip, upsample
-
-Block = Literal["dense", "large"]
-StemKind = Literal["patch", "overlap", "shuffle"]
-HeadKind = Literal["shuffle", "bilinear"]
-SkipKind = Literal["add", "concat"]
+from edge_unet.models.edge_unet_plan import Block, HeadKind, SkipKind, StemKind
 
 
 def conv3(cin: int, cout: int, *, stride: int = 1, act: bool = True, branches: bool = False) -> nn.Module:
