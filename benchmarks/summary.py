@@ -14,18 +14,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.table import peers_table
-from trained_tables import levels_table, students_table, table
+from peers.table import peers_table, speed_table
+from trained_tables import card_table, levels_table, students_table, table
 from trained_tables import machine_line as trained_line
 
 from edge_unet.core.limits import LimitRow
 from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult, read_report
+from edge_unet.pipeline.reference import REFERENCE, SHIPPED
 from edge_unet.targets.registry import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPORT = ROOT / "export"
 STATUS = ROOT / "edge_unet" / "reference" / "int8_status.json"
-CARD = ROOT / "edge_unet" / "reference" / "endoscopy.md"
+CARDS = ROOT / "edge_unet" / "reference"
+CARD = CARDS / f"{REFERENCE}.md"
+STAND_INS = "Rows marked * did not run on their hardware: stand-ins, as the README explains."
 
 
 def newest(kind: str) -> Path:
@@ -240,6 +243,19 @@ def filled(text: str, name: str, block: str) -> str:
     return pattern.sub(lambda m: f"{m.group(1)}\n{block}\n\n{m.group(2)}", text)
 
 
+def cards() -> dict[Path, str]:
+    """The model cards of what ships beside the reference model."""
+    made = {}
+    for name in SHIPPED:
+        path = CARDS / f"{name}.md"
+        if path != CARD:
+            result = newest(name)
+            report = read_report(result)
+            block = "\n\n".join((card_table(report), trained_line(report, result.name), STAND_INS))
+            made[path] = filled(path.read_text(encoding="utf-8"), "card", block)
+    return made
+
+
 def generated() -> dict[Path, str]:
     """Every generated file and what it should hold."""
     report = read_report(newest("reference"))
@@ -249,8 +265,11 @@ def generated() -> dict[Path, str]:
     for kind, block in (("unetpp", levels_table), ("student", students_table)):
         trained = read_report(newest(kind))
         readme = filled(readme, kind, block(trained) + "\n\n" + trained_line(trained, newest(kind).name))
-    peers = read_report(newest("peers-256"))
-    readme = filled(readme, "peers", peers_table(peers) + "\n\n" + trained_line(peers, newest("peers-256").name))
+    for size in (256, 352):
+        file = newest(f"peers-{size}")
+        peers = read_report(file)
+        block = "\n\n".join((peers_table(peers), speed_table(peers), trained_line(peers, file.name)))
+        readme = filled(readme, f"peers-{size}", block)
     bench = filled((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), "tools", tools_table())
     card = filled(filled(CARD.read_text(encoding="utf-8"), "quality", quality), "latency", latency)
     exports = EXPORT / "README.md"
@@ -263,6 +282,7 @@ def generated() -> dict[Path, str]:
     ):
         text = filled(text, name, block)
     return {
+        **cards(),
         ROOT / "README.md": readme,
         ROOT / "benchmarks" / "README.md": bench,
         CARD: filled(card, "machine", machine),

@@ -63,16 +63,18 @@ class Found:
     notes: list[str]
 
 
-def measure(pair: Pair, data: Path, room: Path, found: Found, targets: Sequence[str]) -> None:
-    """Quality of both checkpoints, then the targets: artifact, agreement, Dice. What blocks a target is a note."""
+def measure(pair: Pair, sets: Sequence[Path], room: Path, found: Found, targets: Sequence[str]) -> None:
+    """Quality of both checkpoints on every set, then the targets: artifact, agreement and Dice on the first set, Dice
+    on the others. What blocks a target is a note."""
     recipe = load_checkpoint(pair.qat).info.recipe
-    frames = frames_from(data, recipe.preprocess, recipe.classes)
+    opened = [frames_from(data, recipe.preprocess, recipe.classes) for data in sets]
     for model in (pair.fp32, pair.qat):
-        found.evaluated.append(evaluate(model, data, frames=frames))
+        found.evaluated += [evaluate(model, data, frames=f) for data, f in zip(sets, opened, strict=True)]
     for target in (lookup(TARGETS, name, "target") for name in targets):
         try:
             (bundle,) = export(pair.qat, (target,), room / "bundles")
-            result = verify(bundle.folder, frames=frames)
+            result = verify(bundle.folder, frames=opened[0])
+            found.evaluated += [evaluate(bundle.folder, d, frames=f) for d, f in zip(sets[1:], opened[1:], strict=True)]
         except EdgeUnetError as error:
             found.notes.append(f"{recipe.name} {target.name} blocked: {str(error).splitlines()[0]}")
             continue
@@ -81,16 +83,19 @@ def measure(pair: Pair, data: Path, room: Path, found: Found, targets: Sequence[
             found.timed.append(bundle)
 
 
-def run(folders: Sequence[Path], data: Path, out: Path, targets: Sequence[str], *, by_level: bool, rapid: bool) -> None:
+def run(
+    folders: Sequence[Path], sets: Sequence[Path], out: Path, targets: Sequence[str], *, by_level: bool, rapid: bool
+) -> None:
     """Everything, into one result file."""
     found = Found([], [], [], [])
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as name:
         room = Path(name)
         for folder in folders:
             for pair in pairs_of(folder, room, by_level=by_level):
-                measure(pair, data, room, found, targets)
+                measure(pair, sets, room, found, targets)
         report = bench([b.folder for b in found.timed], room / "bench.json", rapid=rapid)
-    notes = (*found.notes, f"Dice: plain threshold at logit 0, mean over the validation images of {data.name}.")
+    names = " and of ".join(data.name for data in sets)
+    notes = (*found.notes, f"Dice: plain threshold at logit 0 or argmax, on the validation images of {names}.")
     update = {"verified": tuple(found.verified), "evaluated": tuple(found.evaluated), "notes": notes}
     write_report(out, report.model_copy(update={"title": f"trained: {', '.join(f.name for f in folders)}", **update}))
     print(out)
@@ -100,7 +105,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", type=Path, required=True, help="agreement is measured on the first")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--levels", action="store_true")

@@ -93,6 +93,32 @@ def students_table(report: BenchReport) -> str:
     return table(head, rows)
 
 
+def card_table(report: BenchReport) -> str:
+    """One network: its checkpoints and every target, Dice on every set, agreement, latency."""
+    (name,) = networks(report)
+    sets = list(dict.fromkeys(e.data for e in report.evaluated if e.data))
+    rows = []
+    for precision, title in (("fp32", "FP32 checkpoint (torch)"), ("int8", "QAT checkpoint (torch, fake-quant)")):
+        dice = [_dice_on(report, "checkpoint", precision, data) for data in sets]
+        rows.append([title, "", *dice, "", "", "", ""])
+    for v in report.verified:
+        on_first = "" if v.dice is None else f"{v.dice:.4f}"
+        dice = [on_first, *(_dice_on(report, v.target, v.precision.value, data) for data in sets[1:])]
+        agreement = [f"{100 * v.agreement:.3f} %", f"{v.int8_layers} of {v.int8_layers + v.float_layers}"]
+        times = [p90_ms(report, name, v.target, p) for p in ("int8", "fp32")]
+        kib = f"{v.artifact_bytes / 1024:.0f}" if v.artifact_bytes else ""
+        rows.append([f"`{v.target}` int8{'' if v.on_device else ' *'}", kib, *dice, *agreement, *times])
+    head = ["artifact", "KiB", *(f"Dice {data}" for data in sets), "mask agreement", "INT8 layers"]
+    return table([*head, "p90 INT8 ms", "p90 FP32 ms"], rows)
+
+
+def _dice_on(report: BenchReport, target: str, precision: str, data: str) -> str:
+    for e in report.evaluated:
+        if e.subject and (e.subject.target, e.subject.precision.value, e.data) == (target, precision, data):
+            return f"{e.dice:.4f}"
+    return ""
+
+
 def machine_line(report: BenchReport, file: str) -> str:
     """Where and how it was measured."""
     environment, schedule = report.environment, report.schedule
