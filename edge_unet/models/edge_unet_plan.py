@@ -3,10 +3,10 @@
 The text of a plan is what `model.variant` of a recipe holds, so that a network that a search found lives in recipes
 and checkpoints like a shipped one: encoder stages, a slash, decoder steps.
 
-    64x1,64x1,128x1/64,64                       the plan "nano"
+    64x1,64x1,128x1,192x2Lk2/128L,64,64         the plan "nano"
     32x1,64x1k2,128x2Lk2,192x2Lk2/96L,64,32     the plan "portable-nano"
 
-    64x1,64x1,128x1/64,64,16/overlap,detail16   nano with another stem and a branch at 1/2
+    64x1,64x1,128x1/64,64,16/overlap,detail16   one level less, another stem and a branch at 1/2
 
 A stage is CHANNELSxBLOCKS, with L for large kernels and k2 for a 2x2 convolution in front; a step is CHANNELS, with
 xCONVS where there is more than one, and L. A second slash leads to what is not the default, in the order of MARKS.
@@ -77,7 +77,13 @@ class Plan:
 
 PLANS: Mapping[str, Plan] = registry(
     (
-        ("nano", Plan((Stage(64, 1), Stage(64, 1), Stage(128, 1)), (Step(64), Step(64)))),
+        (
+            "nano",
+            Plan(
+                (Stage(64, 1), Stage(64, 1), Stage(128, 1), Stage(192, 2, "large", 2)),
+                (Step(128, kind="large"), Step(64), Step(64)),
+            ),
+        ),
         ("small", Plan((Stage(64, 2), Stage(128, 2), Stage(256, 2)), (Step(128), Step(64)))),
         ("base", Plan((Stage(64, 3), Stage(128, 5), Stage(256, 5)), (Step(128, 2), Step(64, 2)))),
         ("large", Plan((Stage(128, 4), Stage(128, 6), Stage(256, 7)), (Step(128, 2), Step(128, 2)))),
@@ -108,11 +114,8 @@ TRIED: Mapping[str, Plan] = registry(
         ("nano-concat", replace(_NANO, skip="concat")),
         ("nano-branches", replace(_NANO, branches=True)),
         ("nano-detail", replace(_NANO, detail=16, steps=(*_NANO.steps, Step(16)))),
-        (
-            "nano-deep",
-            Plan((*_NANO.stages, Stage(192, 2, "large", 2)), (Step(128, kind="large"), Step(64), Step(64))),
-        ),
-        ("nano-large", replace(_NANO, stages=(*_NANO.stages[:2], Stage(128, 2, "large")))),
+        ("nano-large", replace(_NANO, stages=(*_NANO.stages[:2], Stage(128, 2, "large"), _NANO.stages[3]))),
+        ("nano-shallow", Plan(_NANO.stages[:3], (Step(64), Step(64)))),
     )
 )
 """Other stems, heads, skips and blocks of nano, measured for docs/decisions/0018: a recipe can name them, no preset

@@ -63,7 +63,7 @@ def test_text_and_plan_are_one(plan: Plan) -> None:
 def test_texts_of_the_shipped_plans() -> None:
     """Pinned: checkpoints hold these texts."""
     assert {name: format_plan(plan) for name, plan in PLANS.items()} == {
-        "nano": "64x1,64x1,128x1/64,64",
+        "nano": "64x1,64x1,128x1,192x2Lk2/128L,64,64",
         "small": "64x2,128x2,256x2/128,64",
         "base": "64x3,128x5,256x5/128x2,64x2",
         "large": "128x4,128x6,256x7/128x2,128x2",
@@ -71,14 +71,14 @@ def test_texts_of_the_shipped_plans() -> None:
         "portable-small": "32x2,64x3k2,128x3Lk2,128x2Lk2/96L,64,32",
     }
     assert {name: format_plan(plan) for name, plan in TRIED.items()} == {
-        "nano-overlap": "64x1,64x1,128x1/64,64/overlap",
-        "nano-unshuffle": "64x1,64x1,128x1/64,64/unshuffle",
-        "nano-bilinear": "64x1,64x1,128x1/64,64/bilinear",
-        "nano-concat": "64x1,64x1,128x1/64,64/concat",
-        "nano-branches": "64x1,64x1,128x1/64,64/branches",
-        "nano-detail": "64x1,64x1,128x1/64,64,16/detail16",
-        "nano-deep": "64x1,64x1,128x1,192x2Lk2/128L,64,64",
-        "nano-large": "64x1,64x1,128x2L/64,64",
+        "nano-overlap": "64x1,64x1,128x1,192x2Lk2/128L,64,64/overlap",
+        "nano-unshuffle": "64x1,64x1,128x1,192x2Lk2/128L,64,64/unshuffle",
+        "nano-bilinear": "64x1,64x1,128x1,192x2Lk2/128L,64,64/bilinear",
+        "nano-concat": "64x1,64x1,128x1,192x2Lk2/128L,64,64/concat",
+        "nano-branches": "64x1,64x1,128x1,192x2Lk2/128L,64,64/branches",
+        "nano-detail": "64x1,64x1,128x1,192x2Lk2/128L,64,64,16/detail16",
+        "nano-large": "64x1,64x1,128x2L,192x2Lk2/128L,64,64",
+        "nano-shallow": "64x1,64x1,128x1/64,64",
     }
     assert plan_of("") == PLANS["nano"]
     assert model_of(PLANS["small"]).variant == "small"
