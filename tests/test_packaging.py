@@ -82,7 +82,8 @@ def test_data_files_that_code_reads_are_in_it(names: set[str]) -> None:
 
 
 def test_a_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size < 8_000_000
+    """Nearly all of it are the weights of the shipped models, in float32 because QAT goes on from them."""
+    assert wheel.stat().st_size < 16_000_000
 
 
 def test_metadata(metadata: email.message.Message) -> None:

@@ -13,7 +13,8 @@ REFERENCE = "endoscopy"
 SHIPPED: Mapping[str, str] = registry(
     (
         ("endoscopy", "polyps, Mobile U-Net, 256x256: the default"),
-        ("endoscopy-nano", "polyps, edge_unet-nano, 256x256, three levels"),
+        ("endoscopy-nano", "polyps, edge_unet, 256x256, a head on every level"),
+        ("lanes-nano", "lane markings, edge_unet, 224x384, a head on every level"),
     )
 )
 """Name -> what it is. Each is a QAT checkpoint and a model card beside it."""
