@@ -18,9 +18,17 @@ def camera(
     frames: Annotated[int | None, typer.Option("--frames", min=1, help="Stop after this many frames.")] = None,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the mask.")] = 0.45,
     threads: Threads = 1,
+    web: Annotated[bool, typer.Option("--web", help="Serve a camera page for a phone's browser instead.")] = False,
+    host: Annotated[str, typer.Option(help="--web: address to serve on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="--web: port to serve on.")] = 8443,
+    plain: Annotated[bool, typer.Option("--http", help="--web: no certificate; needs --host localhost.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Segment a camera or a video live, with overlay, latency and FPS."""
+    """Segment a camera or a video live, with overlay, latency and FPS; --web: on a phone, in its browser."""
+    if web:
+        from edge_unet.pipeline.camera_web import serve_camera
+
+        return serve_camera(bundle, host, port, plain=plain, say=say_to(as_json))
     from edge_unet.pipeline.camera import run_camera
 
     emit(run_camera(bundle, source, sink, frames=frames, alpha=alpha, threads=threads, say=say_to(as_json)), as_json)
