@@ -70,7 +70,8 @@ def test_every_source_file_is_in_it_and_no_leftover(names: set[str]) -> None:
     sources = {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts}
     packed = {name for name in names if name.startswith("edge_unet/")}
     assert sources <= packed
-    data = {name for name in packed - sources if not name.startswith("edge_unet/reference/")}
+    folders = ("edge_unet/reference/", "edge_unet/targets/integration/sources/")
+    data = {name for name in packed - sources if not name.startswith(folders)}
     assert data == {"edge_unet/py.typed", "edge_unet/measure/report/report.html.j2"}
 
 
@@ -78,6 +79,10 @@ def test_data_files_that_code_reads_are_in_it(names: set[str]) -> None:
     assert "edge_unet/targets/tensorrt/kit/build.py" in names
     shipped = {p.relative_to(ROOT).as_posix() for p in (PACKAGE / "reference").glob("*") if p.is_file()}
     assert shipped <= names
+    embedded = [p for p in (PACKAGE / "targets/integration/sources").rglob("*.*") if "__pycache__" not in p.parts]
+    assert {p.relative_to(ROOT).as_posix() for p in embedded if p.is_file()} | {
+        "edge_unet/targets/integration/sources/cpp/Makefile"
+    } == {name for name in names if name.startswith("edge_unet/targets/integration/sources/")}
     assert {Path(name).suffix for name in shipped} <= {".json", ".md", ".safetensors"}
 
 

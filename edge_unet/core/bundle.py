@@ -4,6 +4,7 @@ manifest.json     what everything is, with the sha256 of every other file
 <artifact.path>   the lowered model (a file or a folder)
 canonical.onnx    the Q/DQ graph it was lowered from: the reference of verify
 golden/NN.png, golden/NN.mask.png   frames at the model's input size and the class-id masks expected for them
+integration/      sources for the app that runs the artifact, with its constants filled in
 MODEL_CARD.md, LICENSE.txt
 """
 

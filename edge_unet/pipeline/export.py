@@ -19,6 +19,7 @@ from edge_unet.frames import write_png
 from edge_unet.measure.masks import predictor
 from edge_unet.pipeline.frames import GOLDEN, scenes
 from edge_unet.pipeline.reference import model_file, reference_card, shipped_name
+from edge_unet.targets.integration import write_integration
 from edge_unet.targets.onnxruntime.reference import open_reference
 from edge_unet.targets.registry import TARGETS
 
@@ -155,6 +156,7 @@ def _fill(
     (folder / "MODEL_CARD.md").write_text(card or _card(graph), encoding="utf-8")
     (folder / "LICENSE.txt").write_text(metadata.licence + "\n", encoding="utf-8")
     names = sorted(entry.name for entry in folder.iterdir())
+    sources = write_integration(folder, metadata.name, artifact, metadata.preprocess, metadata.classes)
     manifest = Manifest(
         name=metadata.name,
         artifact=artifact,
@@ -168,7 +170,7 @@ def _fill(
         checkpoint_sha256=metadata.checkpoint_sha256,
         calibration_sha256=metadata.calibration_sha256,
         metrics=metadata.metrics,
-        files={name: sha256_of(folder / name) for name in names},
+        files={**{name: sha256_of(folder / name) for name in names}, **sources},
     )
     write_manifest(folder, manifest)
 
