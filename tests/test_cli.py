@@ -147,7 +147,7 @@ class TestJson:
         done = call("camera", bundles["onnx"], "--source", source, "--sink", "none", "--frames", "3", "--json")
         assert done.code == 0
         assert done.value["frames"] == 3
-        assert set(done.value["stages"]) == {"wait", "preprocess", "infer", "postprocess", "draw", "sink"}
+        assert set(done.value["stages"]) == {"wait", "decode", "preprocess", "infer", "postprocess", "draw", "sink"}
 
     def test_models_and_doctor(self, call: Call) -> None:
         models = call("models", "--json")

@@ -7,16 +7,29 @@ from typing import Annotated
 
 import typer
 
-from edge_unet.cli.command import BundleArgument, Data, Device, Json, Threads, app, emit, say_to
+from edge_unet.cli.command import Data, Device, Json, Threads, app, emit, say_to
 
 
 @app.command()
 def camera(
-    bundle: BundleArgument,
+    bundles: Annotated[list[Path], typer.Argument(help="A bundle, or the prune levels of one network.")],
     source: Annotated[str, typer.Option(help="0, v4l2:///dev/video0, file://PATH, rtsp://…, csi://0.")] = "0",
-    sink: Annotated[str, typer.Option(help="window, file://PATH or none.")] = "window",
+    sink: Annotated[str, typer.Option(help="window (h: its keys), file://PATH, rtsp://… or none.")] = "window",
     frames: Annotated[int | None, typer.Option("--frames", min=1, help="Stop after this many frames.")] = None,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the mask.")] = 0.45,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play a file at its own rate.")] = False,
+    record: Annotated[Path | None, typer.Option("--record", help="Overlay as .mp4, beside any sink.")] = None,
+    record_clean: Annotated[Path | None, typer.Option("--record-clean", help="Frames as they came, .mp4.")] = None,
+    results: Annotated[Path | None, typer.Option("--results", help="One JSON line a frame.")] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", help="20ms: the deepest level whose p90 of the whole frame fits.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Frame time and level over time, .svg.")] = None,
+    tiled: Annotated[
+        float | None, typer.Option(min=0, max=0.95, help="0.25: large images at their own scale, tiles overlapping.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Folder for the masks of --tiled.")] = None,
     threads: Threads = 1,
     web: Annotated[bool, typer.Option("--web", help="Serve a camera page for a phone's browser instead.")] = False,
     host: Annotated[str, typer.Option(help="--web: address to serve on.")] = "0.0.0.0",
@@ -25,13 +38,24 @@ def camera(
     as_json: Json = False,
 ) -> None:
     """Segment a camera or a video live, with overlay, latency and FPS; --web: on a phone, in its browser."""
+    from edge_unet.pipeline.camera import one_bundle, run_camera
+    from edge_unet.segment.camera.options import CameraOptions, milliseconds
+
+    say = say_to(as_json)
     if web:
         from edge_unet.pipeline.camera_web import serve_camera
 
-        return serve_camera(bundle, host, port, plain=plain, say=say_to(as_json))
-    from edge_unet.pipeline.camera import run_camera
+        return serve_camera(one_bundle(bundles, "--web"), host, port, plain=plain, say=say)
+    if tiled is not None:
+        from edge_unet.pipeline.large_images import segment_images
 
-    emit(run_camera(bundle, source, sink, frames=frames, alpha=alpha, threads=threads, say=say_to(as_json)), as_json)
+        bundle = one_bundle(bundles, "--tiled")
+        return emit(segment_images(bundle, source, masks, overlap=tiled, threads=threads, say=say), as_json)
+    options = CameraOptions(
+        sink=sink, frames=frames, alpha=alpha, threads=threads, loop=loop, realtime=realtime, record=record,
+        record_clean=record_clean, results=results, deadline_ms=milliseconds(deadline),
+    )  # fmt: skip
+    emit(run_camera(bundles, source, options, plot=plot, say=say), as_json)
 
 
 @app.command()

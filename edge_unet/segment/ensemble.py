@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_unet.core.errors import UsageError
 from edge_unet.core.spec import ClassSpec, PreprocessSpec
-from edge_unet.segment.camera.loop import in_order
+from edge_unet.segment.colours import in_order
 from edge_unet.segment.segmenter import Segmenter, Timing
 from edge_unet.segment.uncertainty import disagreement, entropy_bits
 

@@ -6,6 +6,7 @@ Preprocessing comes from the bundle only; nothing about the model is configured 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from edge_unet.core.spec import (
 )
 from edge_unet.frames import resize_frame, restore_mask
 from edge_unet.segment.cleanup import Cleanup
-from edge_unet.segment.tiles import tiled_logits
+from edge_unet.segment.tiles import Progress, Rows, tiled_rows
 from edge_unet.targets.registry import TARGETS
 
 
@@ -105,16 +106,58 @@ class Segmenter:
         timing = Timing(fed - start, inferred - fed, time.perf_counter_ns() - inferred)
         return Segmentation(mask, self.classes, shares, timing)
 
-    def tiled(self, frame: NDArray[np.uint8], *, overlap: float = 0.25) -> Segmentation:
-        """Segment a frame larger than the input at its own scale, tile by tile (U-Net paper, figure 2): edges are
-        mirrored and overlapping logits blended. `overlap` is the share of a tile that its neighbour covers too."""
+    def tiled(
+        self,
+        frame: NDArray[np.uint8],
+        *,
+        overlap: float = 0.25,
+        margin: int | None = None,
+        progress: Progress | None = None,
+        out: NDArray[np.uint8] | None = None,
+    ) -> Segmentation:
+        """Segment a frame larger than the input at its own scale, tile by tile (U-Net paper, figure 2). A np.memmap
+        will do as the frame and as `out`, (H, W) u8, which takes the mask.
+
+        `overlap` is the share of a tile that its neighbour covers too; within `margin` pixels of its inner edges
+        (None: a quarter of the overlap) a tile counts for nothing, between the margins logits are blended. With a
+        margin of the receptive field's radius the mask is that of one pass over the whole frame. `progress` is told
+        (tiles done, tiles in all). A clean-up needs the whole mask at once.
+        """
         self._check(frame)
+        height, width = frame.shape[:2]
+        mask = np.empty((height, width), np.uint8) if out is None else out
+        if mask.shape != (height, width) or mask.dtype != np.uint8:
+            raise DataError(f"out of shape {mask.shape} and {mask.dtype}; expected ({height}, {width}) uint8")
         start = time.perf_counter_ns()
-        logits = tiled_logits(frame, self.preprocess.height, self.preprocess.width, overlap, self._logits)
+        bands = self.mask_rows(
+            lambda top, bottom: np.asarray(frame[top:bottom]),
+            (height, width),
+            overlap=overlap,
+            margin=margin,
+            progress=progress,
+        )
+        for top, band in bands:
+            mask[top : top + len(band)] = band
         inferred = time.perf_counter_ns()
-        mask = mask_from_logits(logits[None])[0]
-        mask = self.cleanup(mask) if self.cleanup else mask
+        if self.cleanup:
+            mask[...] = self.cleanup(mask)
         return Segmentation(mask, self.classes, None, Timing(0, inferred - start, time.perf_counter_ns() - inferred))
+
+    def mask_rows(
+        self,
+        rows: Rows,
+        shape: tuple[int, int],
+        *,
+        overlap: float = 0.25,
+        margin: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """(first row, (rows, W) class ids), top to bottom, of an image of `shape` that is read by its rows; memory
+        holds one row of tiles. The options are those of `tiled`; a clean-up is not done."""
+        tile = (self.preprocess.height, self.preprocess.width)
+        bands = tiled_rows(rows, shape, tile, self._logits, overlap=overlap, margin=margin, progress=progress)
+        for top, logits in bands:
+            yield top, mask_from_logits(logits[None])[0]
 
     def _logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(1, h, w, C) pixels at input size -> (classes, h, w) logits."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edge_unet.core.errors import MissingBackendError, UsageError
 from edge_unet.frames import write_png
 from edge_unet.segment.camera.capture import Capture
-from edge_unet.segment.camera.loop import in_order
 from edge_unet.segment.camera.sinks import open_sink
 from edge_unet.segment.camera.sources import AvSource, SourceEndedError, SourceUri, open_source
+from edge_unet.segment.colours import in_order
 
 
 def picture(value: int) -> NDArray[np.uint8]:

@@ -2,145 +2,201 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_unet.core.errors import UsageError
+from edge_unet.frames import write_png
 from edge_unet.segment.camera.capture import Capture
-from edge_unet.segment.camera.sinks import open_sink
-from edge_unet.segment.camera.sources import SourceEndedError, SourceUri, open_source
-from edge_unet.segment.overlay import draw_legend, draw_lines, draw_mask
-from edge_unet.segment.segmenter import Segmentation, Segmenter
+from edge_unet.segment.camera.deadline import Controller
+from edge_unet.segment.camera.keys import HELP, View, press
+from edge_unet.segment.camera.levels import Level, measure_levels, open_levels
+from edge_unet.segment.camera.options import CameraOptions
+from edge_unet.segment.camera.outputs import Outputs
+from edge_unet.segment.camera.painter import Painter
+from edge_unet.segment.camera.playback import Looped
+from edge_unet.segment.camera.sources import Source, SourceEndedError, SourceUri, open_source
+from edge_unet.segment.camera.stats import FRAME, CameraStats
+from edge_unet.segment.camera.stopping import stop_on_signals
+from edge_unet.segment.colours import in_order
+from edge_unet.segment.overlay import draw_legend, draw_lines
+from edge_unet.segment.segmenter import Segmentation
 
-STAGES = ("wait", "preprocess", "infer", "postprocess", "draw", "sink")
-STALL_S = 2.0
-RECENT = 120
-
-
-@dataclass
-class CameraStats:
-    """What happened: counts, and the last frames' nanoseconds per stage."""
-
-    frames: int = 0
-    dropped: int = 0
-    stalls: int = 0
-    reopened: int = 0
-    seconds: float = 0.0
-    stage_ns: dict[str, deque[int]] = field(default_factory=lambda: {s: deque(maxlen=100_000) for s in STAGES})
-
-    def percentile_ms(self, stage: str, percent: float) -> float:
-        """Percentile of a stage in milliseconds; 0 before the first frame."""
-        samples = self.stage_ns[stage]
-        return float(np.percentile(np.asarray(samples), percent)) / 1e6 if samples else 0.0
-
-    def row(self) -> dict[str, Any]:
-        """For --json."""
-        stages = {s: {"p50_ms": self.percentile_ms(s, 50), "p90_ms": self.percentile_ms(s, 90)} for s in STAGES}
-        return {
-            "frames": self.frames,
-            "dropped": self.dropped,
-            "stalls": self.stalls,
-            "reopened": self.reopened,
-            "seconds": self.seconds,
-            "fps": self.frames / self.seconds if self.seconds else None,
-            "stages": stages,
-        }
+Say = Callable[[str], None]
+POLL_S = 0.2
+"""How long a signal may wait while there is no frame."""
+TOLD_S = 30.0
+"""A stall is told when it begins and then every so many seconds."""
 
 
 def run_camera(
-    bundle: Path,
-    source: str,
-    sink: str,
-    *,
-    frames: int | None = None,
-    alpha: float = 0.45,
-    threads: int = 1,
-    stall_s: float = STALL_S,
-    say: Callable[[str], None] = print,
+    bundles: Sequence[Path], source: str, options: CameraOptions | None = None, *, say: Say = print
 ) -> CameraStats:
-    """Segment a source until it ends, `frames` were shown, the user stops, or ctrl-C. The sink is always finished.
+    """Segment a source until it ends, `frames` were shown, the user stops, or ctrl-C. What is written is finished.
 
-    Raises UsageError for a source or sink that does not open, before the model is loaded.
+    Several bundles are the prune levels of one network: `deadline_ms` picks among them, without it the deepest runs.
+    Raises UsageError for a source, sink or option that does not fit, before a model is loaded.
     """
+    options = options or CameraOptions()
     uri = SourceUri.parse(source)
-    stats = CameraStats()
-    capture = Capture(lambda: open_source(uri))
-    out = open_sink(sink, capture.fps)
-    started = time.monotonic()
-    try:
-        with Segmenter.load(bundle, threads=threads) as segmenter, capture:
-            say(f"{source}: {'live, newest frame wins' if capture.live else 'file, every frame'}; ctrl-C stops")
-            started = time.monotonic()
-            while frames is None or stats.frames < frames:
-                before = time.perf_counter_ns()
-                try:
-                    frame = capture.take(stall_s)
-                except SourceEndedError:
-                    break
-                if frame is None:
-                    stats.stalls += 1
-                    say(f"no frame for {stall_s:g} s; waiting")
-                    continue
-                stats.stage_ns["wait"].append(time.perf_counter_ns() - before)
-                if not _one(frame, segmenter, out, stats, alpha):
-                    break
-    except KeyboardInterrupt:
-        say("stopped")
-    finally:
-        out.close()
-        stats.dropped, stats.reopened = capture.dropped, capture.reopened
-        stats.seconds = time.monotonic() - started
-    say(
-        f"{stats.frames} frames in {stats.seconds:.1f} s, {stats.dropped} dropped, {stats.stalls} stalls; "
-        + ", ".join(f"{s} p90 {stats.percentile_ms(s, 90):.1f} ms" for s in STAGES)
+    options.check(uri)
+    if not bundles:
+        raise UsageError("camera: expected a bundle; write one with: edge-unet export --out DIR")
+    capture = Capture(
+        lambda: _open(uri, options.loop), retries=None, frozen_s=options.frozen_s, realtime=options.realtime
     )
-    return stats
+    with ExitStack() as stack:
+        stopping = stack.enter_context(stop_on_signals())
+        outputs = stack.enter_context(Outputs(options, capture.fps, live=capture.live, say=say))
+        levels = stack.enter_context(open_levels(bundles, threads=options.threads))
+        run = Run(levels, outputs, options, say)
+        say(f"{source}: {'live, newest frame wins' if capture.live else 'file, every frame'}; ctrl-C stops")
+        with capture:
+            run.go(capture, stopping)
+        if stopping.is_set():
+            say("stopped")
+    say(run.stats.summary())
+    return run.stats
 
 
-def _one(frame: NDArray[np.uint8], segmenter: Segmenter, sink: Any, stats: CameraStats, alpha: float) -> bool:
-    """Segment, draw and show one RGB frame; False where the user stops."""
-    result = segmenter(in_order(frame, segmenter.preprocess.color_order))
-    after = time.perf_counter_ns()
-    picture = draw_mask(frame, result.mask, segmenter.classes, alpha)
-    draw_legend(draw_lines(picture, _lines(result, stats, segmenter)), segmenter.classes)
-    drawn = time.perf_counter_ns()
-    go_on: bool = sink.show(picture)
-    shown = time.perf_counter_ns()
-    timing = result.timing
-    for stage, value in zip(
-        STAGES[1:],
-        (timing.preprocess_ns, timing.infer_ns, timing.postprocess_ns, drawn - after, shown - drawn),
-        strict=True,
-    ):
-        stats.stage_ns[stage].append(value)
-    stats.frames += 1
-    return go_on
+def _open(uri: SourceUri, loop: bool) -> Source:
+    return Looped(lambda: open_source(uri)) if loop else open_source(uri)
 
 
-def in_order(frame: NDArray[np.uint8], color_order: str) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB -> the colour order a network wants."""
-    if color_order == "RGB":
-        return frame
-    if color_order == "BGR":
-        return np.ascontiguousarray(frame[..., ::-1])
-    weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as OpenCV's
-    return np.asarray(np.rint(frame @ weights), np.uint8)[..., None]  # (H, W, 1)
+class Run:
+    """One run over opened levels and outputs. `stats` is what happened."""
 
+    def __init__(self, levels: Sequence[Level], outputs: Outputs, options: CameraOptions, say: Say) -> None:
+        self._levels, self._outputs, self._options, self._say = tuple(levels), outputs, options, say
+        self._painter = Painter(levels[0].segmenter.classes)
+        self._view = View(alpha=options.alpha)
+        self._controller: Controller | None = None
+        self._began_ns = time.perf_counter_ns()
+        self.stats = CameraStats(tuple(level.name for level in levels), options.deadline_ms)
 
-def _lines(result: Segmentation, stats: CameraStats, segmenter: Segmenter) -> list[str]:
-    """The text on the picture. FPS counts whole rounds of the loop over the last frames."""
-    recent = [list(stats.stage_ns[s])[-RECENT:] for s in STAGES]
-    rounds = [sum(values) for values in zip(*recent, strict=False)]
-    fps = f"{1e9 * len(rounds) / sum(rounds):.0f} FPS" if rounds and sum(rounds) else "-- FPS"
-    name = segmenter.bundle.manifest.name
-    artifact = segmenter.bundle.manifest.artifact
-    return [
-        f"{name}  {artifact.target} {artifact.precision.value}",
-        f"{result.timing.infer_ns / 1e6:.1f} ms model  {result.timing.total_ns / 1e6:.1f} ms in all  {fps}",
-    ]
+    def go(self, capture: Capture, stopping: threading.Event) -> None:
+        """Until the source ends, enough frames were shown, or somebody stops it."""
+        self._began_ns = time.perf_counter_ns()
+        wanted = self._options.frames
+        try:
+            while (wanted is None or self.stats.frames < wanted) and not self._view.quitting:
+                before = time.perf_counter_ns()
+                frame = self._next(capture, stopping)
+                if frame is None:
+                    break
+                waited = time.perf_counter_ns() - before
+                if self._options.deadline_ms is not None and self._controller is None:
+                    self._controller = self._measured(frame, self._options.deadline_ms)
+                if not self._one(frame, waited, capture.decode_ns):
+                    break
+        finally:
+            self.stats.dropped, self.stats.reopened = capture.dropped, capture.reopened
+            self.stats.seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
+
+    def _next(self, capture: Capture, stopping: threading.Event) -> NDArray[np.uint8] | None:
+        """The next frame; None at the end and where the run is to stop."""
+        began = told = time.monotonic()
+        stalled = False
+        while not stopping.is_set():
+            try:
+                frame = capture.take(POLL_S)
+            except SourceEndedError:
+                return None
+            if frame is not None:
+                return frame
+            now = time.monotonic()
+            if now - began < self._options.stall_s:
+                continue
+            if not stalled or now - told >= TOLD_S:
+                self._say(f"no frame for {now - began:.0f} s; waiting")
+                told = now
+            self.stats.stalls += not stalled
+            stalled = True
+        return None
+
+    def _measured(self, frame: NDArray[np.uint8], deadline_ms: float) -> Controller:
+        """Every level on the first frame, in turns."""
+        base = measure_levels(self._levels, lambda level: sum(self._segment(frame, level)[2].values()))
+        self.stats.base_ms = tuple(ns / 1e6 for ns in base)
+        named = zip(self._levels, self.stats.base_ms, strict=True)
+        controller = Controller(deadline_ms * 1e6, base)
+        self._say(
+            f"deadline {deadline_ms:g} ms; a frame takes "
+            + ", ".join(f"{level.name} {ms:.1f} ms" for level, ms in named)
+            + f"; beginning with {self._levels[controller.level].name}"
+        )
+        return controller
+
+    def _level(self) -> int:
+        """The level of the next frame: what the keyboard asks for, what the deadline allows, or the deepest."""
+        if self._view.level is not None:
+            return self._view.level
+        return len(self._levels) - 1 if self._controller is None else self._controller.level
+
+    def _segment(
+        self, frame: NDArray[np.uint8], level: Level
+    ) -> tuple[Segmentation, NDArray[np.uint8], dict[str, int]]:
+        """Segment and draw: the result, the picture, nanoseconds of the stages in FRAME."""
+        began = time.perf_counter_ns()
+        result = level.segmenter(in_order(frame, level.segmenter.preprocess.color_order))
+        timing = result.timing
+        ordered = max(0, time.perf_counter_ns() - began - timing.total_ns)  # what is left is the colour order
+        drawing = time.perf_counter_ns()
+        picture = self._painter(frame, result.mask, self._view.alpha)
+        draw_legend(draw_lines(picture, self._lines(result, level)), result.classes)
+        drawn = time.perf_counter_ns() - drawing
+        stages = (timing.preprocess_ns + ordered, timing.infer_ns, timing.postprocess_ns, drawn)
+        return result, picture, dict(zip(FRAME, stages, strict=True))
+
+    def _one(self, frame: NDArray[np.uint8], waited_ns: int, decode_ns: int) -> bool:
+        """Segment, draw and show one RGB frame; False where the sink wants no more."""
+        index = self._level()
+        level = self._levels[index]
+        result, picture, stages = self._segment(frame, level)
+        drawn = time.perf_counter_ns()
+        go_on = self._outputs.show(frame, picture)
+        shown = time.perf_counter_ns()
+        stages |= {"wait": waited_ns, "decode": decode_ns, "sink": shown - drawn}
+        total = self.stats.add(stages, index, shown - self._began_ns)
+        if self._controller is not None and self._view.level is None:
+            self._controller.frame(total)
+            self.stats.switches = self._controller.switches
+        self._outputs.write(self.stats, result, level.name, stages)
+        self._keys(picture)
+        return go_on
+
+    def _keys(self, picture: NDArray[np.uint8]) -> None:
+        """Do what the window's keys ask for; while frozen, show the same picture."""
+        while True:
+            self._view = press(self._view, self._outputs.key, len(self._levels))
+            if self._view.saving:
+                path = Path(time.strftime("edge-unet-%Y%m%d-%H%M%S.png"))
+                write_png(path, picture)
+                self._say(f"saved {path}")
+                self._view = replace(self._view, saving=False)
+            if not self._view.frozen or self._view.quitting:
+                return
+            time.sleep(0.03)
+            self._outputs.again(picture)
+
+    def _lines(self, result: Segmentation, level: Level) -> list[str]:
+        """The text on the picture."""
+        manifest = level.segmenter.bundle.manifest
+        fps = self.stats.fps
+        timing = result.timing
+        lines = [
+            f"{manifest.name}  {manifest.artifact.target} {manifest.artifact.precision.value}",
+            f"{timing.infer_ns / 1e6:.1f} ms model  {timing.total_ns / 1e6:.1f} ms in all  "
+            + (f"{fps:.0f} FPS" if fps else "-- FPS"),
+        ]
+        if self.stats.deadline_ms is not None and self.stats.frames:
+            held = 100 * self.stats.held / self.stats.frames
+            lines.append(f"{level.name}  {held:.1f} % within {self.stats.deadline_ms:g} ms")
+        return lines + (list(HELP) if self._view.helping else [])

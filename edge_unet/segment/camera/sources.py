@@ -116,7 +116,7 @@ class CvSource:
         done, frame = self._capture.read()
         if not done:
             raise SourceEndedError
-        return np.ascontiguousarray(frame[..., ::-1])
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
 
     def close(self) -> None:
         """See Source."""
