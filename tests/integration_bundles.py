@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blocked import run_without
 from numpy.typing import NDArray
 
 from edge_unet.core.bundle import Bundle, open_bundle, write_manifest
+from edge_unet.frames import read_mask, write_png
 from edge_unet.targets.integration import FOLDER, write_integration
+
+RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def rewritten(bundle: Path, folder: Path, **preprocess: Any) -> Bundle:
@@ -51,3 +55,12 @@ def segmented(program: Path, bundle: Path, frame: NDArray[np.uint8], room: Path,
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return read_netpbm(mask.read_bytes())[0][..., 0]
+
+
+def python_mask(bundle: Path, frame: NDArray[np.uint8], room: Path) -> NDArray[np.uint8]:
+    """The Python sample's mask, where neither edge_unet nor OpenCV nor torch can be imported."""
+    write_png(room / "frame.png", frame)
+    arguments = [str(bundle / "integration/python/segment.py"), str(room / "frame.png"), str(room / "mask.png")]
+    done = run_without(("edge_unet", "cv2", "torch", "pydantic"), RUN, *arguments)
+    assert done.returncode == 0, done.stderr
+    return read_mask(room / "mask.png")

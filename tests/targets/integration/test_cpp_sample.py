@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from integration_bundles import read_netpbm, rewritten, segmented, write_ppm
+from integration_bundles import python_mask, read_netpbm, rewritten, segmented, write_ppm
 from numpy.typing import NDArray
 
 from edge_unet.core.bundle import open_bundle
@@ -92,6 +92,7 @@ def test_its_masks_are_the_segmenters(shipped: Bundles, built: Built, tmp_path: 
             assert np.array_equal(segmented(program, bundle, frame, tmp_path), expected), frame.shape
             shares.append(expected.mean())
     assert max(shares) > 0.01  # there is something in the masks
+    assert np.array_equal(python_mask(bundle, frames[-1], tmp_path), expected)
     open_bundle(bundle)  # building changed nothing that is hashed
 
 

@@ -13,9 +13,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-from blocked import run_without
-from integration_bundles import rewritten
-from numpy.typing import NDArray
+from integration_bundles import python_mask, rewritten
 from small_road import disc
 
 from edge_unet.core.bundle import open_bundle
@@ -23,8 +21,6 @@ from edge_unet.core.spec import PreprocessSpec
 from edge_unet.frames import read_frame, read_mask, resize_frame, restore_mask, write_png
 from edge_unet.segment.segmenter import Segmenter
 from edge_unet.targets.integration.write import SOURCES
-
-RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def load(path: Path) -> ModuleType:
@@ -94,22 +90,13 @@ def test_it_orders_colours_as_the_toolkit(sample: ModuleType, tmp_path: Path, or
         assert np.array_equal(sample.in_order(picture, values), expected)
 
 
-def mask_of(bundle: Path, frame: NDArray[np.uint8], room: Path) -> NDArray[np.uint8]:
-    """The sample's mask, where neither edge_unet nor OpenCV nor torch can be imported."""
-    write_png(room / "frame.png", frame)
-    arguments = [str(bundle / "integration/python/segment.py"), str(room / "frame.png"), str(room / "mask.png")]
-    done = run_without(("edge_unet", "cv2", "torch", "pydantic"), RUN, *arguments)
-    assert done.returncode == 0, done.stderr
-    return read_mask(room / "mask.png")
-
-
 @pytest.mark.parametrize("name", ["cpu", "android", "embedded-linux", "onnx"])
 def test_its_mask_is_the_segmenters(bundles: dict[str, Path], tmp_path: Path, name: str) -> None:
     frame, _ = disc(np.random.default_rng(11), 100, 230)
     with Segmenter.load(bundles[name]) as segmenter:
         expected = segmenter(frame).mask
     assert 0 < expected.mean() < 1
-    assert np.array_equal(mask_of(bundles[name], frame, tmp_path), expected)
+    assert np.array_equal(python_mask(bundles[name], frame, tmp_path), expected)
     assert open_bundle(bundles[name]).manifest.artifact.target == name  # running it changed nothing that is hashed
 
 
@@ -120,7 +107,7 @@ def test_its_mask_follows_the_manifest(bundles: dict[str, Path], tmp_path: Path)
         expected = segmenter(np.ascontiguousarray(frame[..., ::-1])).mask
     with Segmenter.load(bundles["cpu"]) as plain:
         assert not np.array_equal(plain(frame).mask, expected)
-    assert np.array_equal(mask_of(other.folder, frame, tmp_path), expected)
+    assert np.array_equal(python_mask(other.folder, frame, tmp_path), expected)
 
 
 def check(bundle: Path) -> subprocess.CompletedProcess[str]:

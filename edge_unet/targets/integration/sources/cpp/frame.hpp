@@ -82,6 +82,45 @@ inline void shrink_by_whole(const Image& from, Image& to, int by_y, int by_x) {
   }
 }
 
+// One row of `from`, averaged to the width of `line`.
+template <int kChannels>
+void average_line(const std::uint8_t* in, const std::vector<Tap>& columns, float* line) {
+  std::size_t k = 0;
+  while (k < columns.size()) {
+    const int to = columns[k].to;
+    float sum[kChannels] = {};
+    for (; k < columns.size() && columns[k].to == to; ++k) {
+      const std::uint8_t* pixel = in + columns[k].from * kChannels;
+      for (int c = 0; c < kChannels; ++c) sum[c] += float(pixel[c]) * columns[k].share;
+    }
+    for (int c = 0; c < kChannels; ++c) line[to * kChannels + c] = sum[c];
+  }
+}
+
+template <int kChannels>
+void average(const Image& from, Image& to) {
+  const std::vector<Tap> columns = area_taps(from.width, to.width);
+  const std::vector<Tap> rows = area_taps(from.height, to.height);
+  const std::size_t size = std::size_t(to.width) * kChannels;
+  std::vector<float> line(size);
+  std::vector<float> sum(size);
+  for (std::size_t j = 0; j < rows.size(); ++j) {
+    const float share = rows[j].share;
+    if (j == 0 || rows[j - 1].from != rows[j].from) {  // a row that two targets share is averaged once
+      average_line<kChannels>(from.row(rows[j].from), columns, line.data());
+    }
+    if (j == 0 || rows[j - 1].to != rows[j].to) {
+      for (std::size_t x = 0; x < size; ++x) sum[x] = share * line[x];
+    } else {
+      for (std::size_t x = 0; x < size; ++x) sum[x] += share * line[x];
+    }
+    if (j + 1 == rows.size() || rows[j + 1].to != rows[j].to) {
+      std::uint8_t* out = to.row(rows[j].to);
+      for (std::size_t x = 0; x < size; ++x) out[x] = to_byte(sum[x]);
+    }
+  }
+}
+
 inline void shrink(const Image& from, Image& to) {
   const double scale_y = scale_of(from.height, to.height);
   const double scale_x = scale_of(from.width, to.width);
@@ -91,27 +130,10 @@ inline void shrink(const Image& from, Image& to) {
     shrink_by_whole(from, to, by_y, by_x);
     return;
   }
-  const int channels = from.channels;
-  const std::vector<Tap> columns = area_taps(from.width, to.width);
-  const std::vector<Tap> rows = area_taps(from.height, to.height);
-  std::vector<float> line(std::size_t(to.width) * channels);
-  std::vector<float> sum(line.size());
-  for (std::size_t j = 0; j < rows.size(); ++j) {
-    const std::uint8_t* in = from.row(rows[j].from);
-    std::fill(line.begin(), line.end(), 0.0f);
-    for (const Tap& tap : columns) {
-      for (int c = 0; c < channels; ++c) {
-        line[tap.to * channels + c] += float(in[tap.from * channels + c]) * tap.share;
-      }
-    }
-    const bool starts = j == 0 || rows[j - 1].to != rows[j].to;
-    for (std::size_t x = 0; x < line.size(); ++x) {
-      sum[x] = starts ? rows[j].share * line[x] : sum[x] + rows[j].share * line[x];
-    }
-    if (j + 1 == rows.size() || rows[j + 1].to != rows[j].to) {
-      std::uint8_t* out = to.row(rows[j].to);
-      for (std::size_t x = 0; x < sum.size(); ++x) out[x] = to_byte(sum[x]);
-    }
+  if (from.channels == 1) {
+    average<1>(from, to);
+  } else {
+    average<3>(from, to);
   }
 }
 
