@@ -96,8 +96,9 @@ def row(target: str, size: tuple[int, int], samples: dict[str, Samples]) -> dict
             word = part.removesuffix("_ns")
             values[name] |= {f"{word}_p{p}_ns": percentile_ns(times, p) for p in (10, 50, 90)}
     for word in ("infer", "total"):
-        ratio = values["python"][f"{word}_p50_ns"] / values["cpp"][f"{word}_p50_ns"]
-        values[f"python_to_cpp_{word}"] = round(ratio, 3)
+        values[f"python_to_cpp_{word}"] = {
+            f"p{p}": round(values["python"][f"{word}_p{p}_ns"] / values["cpp"][f"{word}_p{p}_ns"], 3) for p in (10, 50)
+        }
     return values
 
 

@@ -26,8 +26,8 @@ CPP = """
     ../build-cpp/segment .. FRAME.ppm MASK.pgm --repeat 100
     python3 python/segment.py --check ../build-cpp/segment
 
-What is built lies in `build-cpp` beside the bundle's own files. `-D{option}` (with cmake in place of make) takes the
-runtime from elsewhere. In your own CMake project: copy `cpp`, add the artifact, link the target `edge_unet`, and
+What is built lies in `build-cpp` beside the bundle's own files. `-D{option}`
+(with cmake in place of make) takes the runtime from elsewhere. In your own CMake project: copy `cpp`, add the artifact, link the target `edge_unet`, and
 `edge_unet::Segmenter segmenter("BUNDLE"); auto mask = segmenter(frame);`. `camera` segments a stream of frames from
 stdin (YUV4MPEG2 or PPM) and, where CMake finds OpenCV, a camera by itself.
 
