@@ -27,9 +27,9 @@ CPP = """
     python3 python/segment.py --check ../build-cpp/segment
 
 What is built lies in `build-cpp` beside the bundle's own files. `-D{option}`
-(with cmake in place of make) takes the runtime from elsewhere. In your own CMake project: copy `cpp`, add the artifact, link the target `edge_unet`, and
-`edge_unet::Segmenter segmenter("BUNDLE"); auto mask = segmenter(frame);`. `camera` segments a stream of frames from
-stdin (YUV4MPEG2 or PPM) and, where CMake finds OpenCV, a camera by itself.
+(with cmake in place of make) takes the runtime from elsewhere. In your own CMake project: copy `cpp`, add the artifact,
+link the target `edge_unet`, and `edge_unet::Segmenter segmenter("BUNDLE"); auto mask = segmenter(frame);`. `camera`
+segments a stream of frames from stdin (YUV4MPEG2 or PPM) and, where CMake finds OpenCV, a camera by itself.
 
 Compiled and run by the project on Linux x86-64 with GCC 12 against the library of the Python package: its masks are
 Python's, bit for bit. Not compiled by the project: the OpenCV part of camera.cpp, and anything on another system.
