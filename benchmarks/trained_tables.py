@@ -112,6 +112,20 @@ def card_table(report: BenchReport) -> str:
     return table([*head, "p90 INT8 ms", "p90 FP32 ms"], rows)
 
 
+def alike_table(report: BenchReport) -> str:
+    """One row a network: Dice of the float weights on every set, and after one epoch of QAT where there was one."""
+    sets = list(dict.fromkeys(e.data for e in report.evaluated if e.data))
+    found = {
+        (e.subject.bundle, e.subject.precision.value, e.data): f"{e.dice:.4f}" for e in report.evaluated if e.subject
+    }
+    rows = [
+        [f"`{name}`", *(found.get((name, precision, data), "") for precision in ("fp32", "int8") for data in sets)]
+        for name in networks(report)
+    ]
+    head = [f"{title} {data}" for title in ("Dice", "after QAT") for data in sets]
+    return table(["network", *head], rows)
+
+
 def _dice_on(report: BenchReport, target: str, precision: str, data: str) -> str:
     for e in report.evaluated:
         if e.subject and (e.subject.target, e.subject.precision.value, e.data) == (target, precision, data):

@@ -17,7 +17,7 @@ from edge_unet.pipeline.verify import verify
 from edge_unet.targets.registry import TARGETS
 
 FRAMES = 40
-INTEGERS = 60  # int8 weight tensors of Mobile U-Net at depth 5
+INTEGERS = 22  # int8 weight tensors of edge_unet-nano
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_every_shipped_model_has_weights_with_a_past_and_a_card(name: str) -> No
     assert "Limits" in card
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("-nano")])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("-mobile")])
 def test_a_nano_is_exported_by_its_name_in_less_than_a_megabyte(name: str, tmp_path: Path) -> None:
     (bundle,) = export(Path(name), (TARGETS["android"],), tmp_path, say=lambda _: None)
     assert bundle.manifest.name == name
@@ -102,4 +102,4 @@ def test_every_convolution_is_int8_where_the_runtime_tells(bundles: dict[str, Pa
 @pytest.mark.slow
 def test_dice_is_not_below_the_goal(bundles: dict[str, Path], shared_data: Path) -> None:
     dice = evaluate(bundles["onnx"], shared_data / "kvasir_seg", say=lambda _: None).dice
-    assert dice >= 0.78
+    assert dice >= 0.85

@@ -12,8 +12,8 @@ from edge_unet.core.registry import nearest, registry
 REFERENCE = "endoscopy"
 SHIPPED: Mapping[str, str] = registry(
     (
-        ("endoscopy", "polyps, Mobile U-Net, 256x256: the default"),
-        ("endoscopy-nano", "polyps, edge_unet, 256x256, a head on every level"),
+        ("endoscopy", "polyps, edge_unet-nano, 256x256, a head on every level: the default"),
+        ("endoscopy-mobile", "polyps, Mobile U-Net, 256x256"),
         ("lanes-nano", "lane markings, edge_unet, 224x384, a head on every level"),
     )
 )

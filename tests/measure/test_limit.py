@@ -180,10 +180,10 @@ def test_macs_are_those_of_the_network(tmp_path: Path) -> None:
     from edge_unet.models.checkpoint import load_checkpoint
     from edge_unet.models.cost import cost_of
 
-    write_canonical(reference_checkpoint(), tmp_path / "c.onnx")
+    write_canonical(reference_checkpoint("endoscopy-mobile"), tmp_path / "c.onnx")
     graph = load_graph(tmp_path / "c.onnx")
     with torch.device("meta"):
-        net = build_whole(load_checkpoint(reference_checkpoint()).info.recipe)
+        net = build_whole(load_checkpoint(reference_checkpoint("endoscopy-mobile")).info.recipe)
     height, width = graph.shapes[graph.input][2:]
     expected = cost_of(net, 3, height, width).macs
     assert sum(layer.macs for layer in layer_costs(graph, Precision.INT8)) == expected > 10**8
