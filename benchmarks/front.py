@@ -104,8 +104,8 @@ def _dots(shown: Sequence[Point], places: Sequence[tuple[float, float]]) -> list
     for point, (x, y) in zip(shown, places, strict=True):
         colour = OURS if point.ours else THEIRS
         leftwards = x > WIDTH * 0.75
-        side = x - 9 if leftwards else x + 9
-        line = y + 4
+        side = x - 4 if leftwards else x + 4
+        line = y - 9
         while any(abs(line - other) < LINE_PX and abs(x - beside) < 170 for beside, other in taken):
             line -= LINE_PX
         taken.append((x, line))

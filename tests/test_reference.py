@@ -35,7 +35,7 @@ def frames(shared_data: Path, bundles: dict[str, Path]) -> FrameSet:
 def test_it_is_small_and_says_where_it_comes_from() -> None:
     path = reference_checkpoint()
     info = load_checkpoint(path).info
-    assert path.stat().st_size <= 3 * 2**20
+    assert path.stat().st_size <= 5 * 2**20
     assert info.kind == "qat"
     assert info.parent_sha256
     assert info.data_sha256
