@@ -92,7 +92,7 @@ class Browser:
             raise RuntimeError(f"{url}: {failed}")
         self.wait("document.readyState === 'complete'")
 
-    def wait(self, expression: str, seconds: float = 60) -> Any:
+    def wait(self, expression: str, seconds: float = 120) -> Any:
         """Poll until the expression is truthy; raises TimeoutError with the page's text."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

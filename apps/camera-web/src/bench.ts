@@ -73,7 +73,8 @@ export class Bench {
   }
 }
 
-export const NOTE = "Models by turns, the picture rests meanwhile. Keep the page on the screen and the phone unplugged.";
+export const NOTE =
+  "Models by turns, the picture rests meanwhile. Keep the page on the screen and the phone unplugged.";
 
 function frameOf({ frame, width, height }: Segmented) {
   return { rgba: frame, width, height };

@@ -45,7 +45,9 @@ export async function deviceFacts(): Promise<DeviceFacts> {
   };
 }
 
-const MACHINES: Record<string, string> = { "x86 64": "x86_64", "x86 32": "i686", "arm 64": "aarch64", "arm 32": "armv7l" };
+const MACHINES: Record<string, string> = {
+  "x86 64": "x86_64", "x86 32": "i686", "arm 64": "aarch64", "arm 32": "armv7l",
+};
 
 export function machineOf(architecture?: string, bitness?: string): string | null {
   return MACHINES[`${architecture} ${bitness}`] ?? null;

@@ -15,6 +15,7 @@ export class Live {
   /** The last frame with its mask: what a freeze shows and a snapshot saves. */
   last: Segmented | null = null;
   frames = 0;
+  private isTogether = false;
   private paused = true;
   private isFrozen = false;
   private painted = 0;
@@ -31,6 +32,13 @@ export class Live {
 
   get frozen(): boolean {
     return this.isFrozen;
+  }
+
+  /** Show each frame when its mask is there, in place of the running video: right on slow devices and fast scenes. */
+  set together(on: boolean) {
+    this.isTogether = on;
+    this.still.hidden = !(on || this.isFrozen);
+    if (on && this.last) this.paint(this.last);
   }
 
   get dropped(): number {
@@ -68,12 +76,9 @@ export class Live {
   freeze(on: boolean): void {
     if (on && !this.last) return;
     this.isFrozen = on;
-    this.still.hidden = !on;
+    this.still.hidden = !(on || this.isTogether);
     if (!on) return this.resume();
     this.pause();
-    const { frame, width, height } = this.last!;
-    [this.still.width, this.still.height] = [width, height];
-    this.still.getContext("2d")!.putImageData(new ImageData(frame, width, height), 0, 0);
     this.paint(this.last!);
   }
 
@@ -116,8 +121,13 @@ export class Live {
     showFigures(this.window.rate(), this.window.percentile(50), this.window.percentile(90));
   }
 
-  private paint({ overlay, width, height }: Segmented): void {
-    if (this.mask.width !== width || this.mask.height !== height) [this.mask.width, this.mask.height] = [width, height];
-    this.mask.getContext("2d")!.putImageData(new ImageData(overlay, width, height), 0, 0);
+  private paint({ frame, overlay, width, height }: Segmented): void {
+    put(this.mask, overlay, width, height);
+    if (!this.still.hidden) put(this.still, frame, width, height);
   }
+}
+
+function put(canvas: HTMLCanvasElement, rgba: Uint8ClampedArray<ArrayBuffer>, width: number, height: number): void {
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  canvas.getContext("2d")!.putImageData(new ImageData(rgba, width, height), 0, 0);
 }

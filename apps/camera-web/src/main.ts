@@ -31,7 +31,8 @@ const live = new Live(client, (error) => notify(String(error instanceof Error ? 
 async function begin(): Promise<void> {
   showCard({ title: "Starting", text: "Fetching the model" }, "starting");
   const device = await deviceFacts();
-  const threads = threadsFor(device.cores ?? undefined, device.isolated);
+  const asked = new URLSearchParams(location.search).get("threads");
+  const threads = threadsFor(device.cores ?? undefined, device.isolated, Number(asked));
   let started: Started;
   try {
     const listing = (await (await fetch("/files.json")).json()) as Listing;
@@ -160,11 +161,13 @@ function wire(): void {
   $("bench-rapid").onclick = () => void measure(RAPID);
   $("bench-full").onclick = () => void measure(FULL);
   $("bench-save").onclick = () => bench?.save();
+  $("together").onchange = () => (live.together = $<HTMLInputElement>("together").checked);
   $("camera").onchange = () => void startCamera($<HTMLSelectElement>("camera").value);
   $<HTMLInputElement>("alpha").value = localStorage.getItem("alpha") ?? "45";
   $("alpha").oninput = showAlpha;
   $("torch").onchange = () => {
-    if (camera) void setLamp(camera.stream, $<HTMLInputElement>("torch").checked).catch((e: Error) => notify(e.message, true));
+    const on = $<HTMLInputElement>("torch").checked;
+    if (camera) void setLamp(camera.stream, on).catch((error: Error) => notify(error.message, true));
   };
   $<HTMLVideoElement>("video").onresize = () => live.fit();
   addEventListener("resize", () => live.fit());

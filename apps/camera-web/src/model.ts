@@ -5,8 +5,8 @@ import type { Bundle } from "./bundle";
 import type { Times } from "./protocol";
 import { resizeFrame, restoreMask, type Pixels } from "./resize";
 import { open, type Session } from "./runtime";
-import { agreement, channelsOf, colourMask, feedFromPixels, fromRgba, logitsFromOutput, maskFromLogits } from "./tensors";
-import type { Values } from "./tensors";
+import { agreement, channelsOf, colourMask, feedFromPixels, fromRgba } from "./tensors";
+import { logitsFromOutput, maskFromLogits, type Values } from "./tensors";
 import type { Timed } from "./timing";
 
 export class Model {

@@ -14,8 +14,8 @@ export async function keepOffline(): Promise<string> {
     const ready = await navigator.serviceWorker.ready;
     return await synced(ready.active!);
   } catch (error) {
-    const certificate = location.protocol === "https:" && error instanceof DOMException && error.name === "SecurityError";
-    return certificate
+    const refused = error instanceof DOMException && error.name === "SecurityError";
+    return refused && location.protocol === "https:"
       ? "no: the browser keeps pages offline only under a certificate that this device trusts"
       : `no: ${error instanceof Error ? error.message : String(error)}`;
   }

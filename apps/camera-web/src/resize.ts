@@ -167,7 +167,7 @@ interface Taps {
   far: Int32Array;
 }
 
-/** The two source pixels of each target pixel and their weights out of 2048; `edge`: past the border one pixel counts. */
+/** The two source pixels of each target pixel and their weights of 2048; `edge`: past the border one pixel counts. */
 function taps(source: number, target: number, edge: boolean): Taps {
   const scale = 1 / (target / source);
   const made = {

@@ -14,9 +14,14 @@ export interface Session {
   release(): Promise<void>;
 }
 
-/** Threads of the WASM runtime: half the cores, at most 4, as phones pair fast cores with slow ones. */
-export function threadsFor(cores: number | undefined, isolated: boolean): number {
-  return isolated ? Math.max(1, Math.min(4, Math.ceil((cores ?? 1) / 2))) : 1;
+/**
+ * Threads of the WASM runtime: half the cores, at most 4, as phones pair fast cores with slow ones. `asked` (the page's
+ * ?threads=2) goes before that, up to the number of cores.
+ */
+export function threadsFor(cores: number | undefined, isolated: boolean, asked = 0): number {
+  if (!isolated) return 1;
+  if (Number.isInteger(asked) && asked > 0) return Math.min(asked, cores ?? 1);
+  return Math.max(1, Math.min(4, Math.ceil((cores ?? 1) / 2)));
 }
 
 /** What this browser offers, WASM first. */

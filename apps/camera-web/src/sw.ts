@@ -68,7 +68,9 @@ async function answered(request: Request): Promise<Response> {
 scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
 scope.addEventListener("activate", (event) => event.waitUntil(scope.clients.claim()));
 scope.addEventListener("message", (event) => {
-  if (event.data === "sync") event.waitUntil(sync().catch(() => "not yet").then((text) => event.ports[0].postMessage(text)));
+  if (event.data !== "sync") return;
+  const answer = (text: string) => event.ports[0].postMessage(text);
+  event.waitUntil(sync().catch(() => "not yet").then(answer));
 });
 scope.addEventListener("fetch", (event) => {
   const { method, url } = event.request;

@@ -7,7 +7,9 @@ import { roundHalfEven } from "./rounding";
 export type Values = Float32Array | Uint8Array | Int8Array;
 
 /** RGBA bytes of a canvas -> the colours that the network was trained on. */
-export function fromRgba(rgba: Uint8ClampedArray | Uint8Array, height: number, width: number, spec: Preprocess): Pixels {
+export function fromRgba(
+  rgba: Uint8ClampedArray | Uint8Array, height: number, width: number, spec: Preprocess,
+): Pixels {
   const { channels } = spec;
   const data = new Uint8Array(height * width * channels);
   if (channels === 1) {
@@ -36,8 +38,8 @@ export function feedFromPixels(pixels: Pixels, spec: TensorSpec, preprocess: Pre
     spec.layout === "NHWC" || channels === 1 ? null : (i: number) => (i % channels) * plane + ((i / channels) | 0);
   if (spec.dtype === "uint8" && !place) return data;
   const size = data.length;
-  const out =
-    spec.dtype === "uint8" ? new Uint8Array(size) : spec.dtype === "int8" ? new Int8Array(size) : new Float32Array(size);
+  const kinds = { uint8: Uint8Array, int8: Int8Array, float32: Float32Array, float16: Float32Array };
+  const out = new kinds[spec.dtype](size);
   const table = valuesOfBytes(spec, preprocess);
   if (!place) for (let i = 0; i < size; i++) out[i] = table[data[i]];
   else for (let i = 0; i < size; i++) out[place(i)] = table[data[i]];

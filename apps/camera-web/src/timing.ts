@@ -1,4 +1,4 @@
-/** The timing protocol of the toolkit (edge_unet/measure/latency.py): warm-up, then bursts by turns, every sample kept. */
+/** The toolkit's timing protocol (edge_unet/measure/latency.py): warm-up, then bursts by turns, every sample kept. */
 
 /** Field names as in the result schema. */
 export interface Schedule {

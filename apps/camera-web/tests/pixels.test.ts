@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Preprocess, TensorSpec } from "../src/manifest";
 import { resizeFrame, restoreMask } from "../src/resize";
-import { agreement, channelsOf, colourMask, feedFromPixels, fromRgba, logitsFromOutput, maskFromLogits } from "../src/tensors";
+import { agreement, channelsOf, colourMask, feedFromPixels, fromRgba } from "../src/tensors";
+import { logitsFromOutput, maskFromLogits } from "../src/tensors";
 
 interface Cases {
   sizes: { frame: number[]; preprocess: Preprocess; seed: number; resized: string; restored: string }[];
@@ -48,7 +49,8 @@ it.each(cases.feeds)("feeds $spec.dtype $spec.layout as the host", ({ spec, prep
 
 it.each(cases.outputs)("reads $spec.dtype $spec.layout, $channels channels, scale $spec.scale", (one) => {
   const raw = noise(72 * one.channels, one.seed);
-  const values = { float32: Float32Array.from(raw, (v) => (v - 128) / 8), uint8: raw, int8: Int8Array.from(raw, (v) => v - 128) };
+  const float32 = Float32Array.from(raw, (v) => (v - 128) / 8);
+  const values = { float32, uint8: raw, int8: Int8Array.from(raw, (v) => v - 128) };
   const logits = logitsFromOutput(values[one.spec.dtype as "uint8"], one.spec);
   expect(digest(logits)).toBe(one.logits);
   expect(channelsOf(one.spec)).toBe(one.channels);

@@ -45,7 +45,8 @@ describe("latest frame wins", () => {
     const released: number[] = [];
     let open = () => {};
     const gate = new Promise<void>((resolve) => (open = resolve));
-    const latest = new Latest<number>(async (value) => void (done.push(value), await gate), (value) => released.push(value));
+    const work = async (value: number) => void (done.push(value), await gate);
+    const latest = new Latest<number>(work, (value) => released.push(value));
     [1, 2, 3, 4].forEach((value) => latest.offer(value));
     open();
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -70,7 +71,8 @@ describe("latest frame wins", () => {
 
 describe("the choice", () => {
   it("is the fastest that passes", () => {
-    const trials = [trial("int8 wasm", 9), trial("fp32 wasm", 12), trial("fp32 webgpu", 3, "wrong"), trial("int8 webnn", null)];
+    const passing = [trial("int8 wasm", 9), trial("fp32 wasm", 12)];
+    const trials = [...passing, trial("fp32 webgpu", 3, "wrong"), trial("int8 webnn", null)];
     expect(choose(trials)?.key).toBe("int8 wasm");
     expect(bestOfEach(trials).map(({ key }) => key)).toEqual(["int8 wasm", "fp32 wasm"]);
     expect(choose([trial("int8 wasm", 1, "wrong")])).toBeNull();
@@ -106,8 +108,9 @@ describe("timing", () => {
 });
 
 it("takes threads only where memory can be shared", () => {
-  expect([threadsFor(8, true), threadsFor(3, true), threadsFor(1, true), threadsFor(undefined, true)]).toEqual([4, 2, 1, 1]);
-  expect(threadsFor(8, false)).toBe(1);
+  expect([8, 3, 1, undefined].map((cores) => threadsFor(cores, true))).toEqual([4, 2, 1, 1]);
+  expect([6, 9, 0, -1, 2.5, NaN].map((asked) => threadsFor(8, true, asked))).toEqual([6, 8, 4, 4, 4, 4]);
+  expect([threadsFor(8, false), threadsFor(8, false, 4)]).toEqual([1, 1]);
 });
 
 it("goes round the cameras", () => {

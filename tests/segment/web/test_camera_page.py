@@ -219,6 +219,10 @@ def test_a_frozen_picture_stays_and_goes_on(visit: Visit) -> None:
     time.sleep(1)
     assert visit.browser.evaluate("edgeUnet.live.frames") == before
     assert visit.browser.evaluate("document.getElementById('frozen').hidden") is False
+    same = """(() => { const canvas = document.getElementById("frozen");
+      const shown = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      return edgeUnet.live.last.frame.every((value, i) => value === shown[i]); })()"""
+    assert visit.browser.evaluate(same) is True
     visit.tap("freeze")
     visit.browser.wait(f"edgeUnet.live.frames > {before}")
 
@@ -273,16 +277,19 @@ def small(tiny_canonical: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return both(tiny_canonical, tmp_path_factory.mktemp("small"))
 
 
-def test_over_tls_with_its_own_certificate(
+def test_over_tls_with_its_own_certificate_and_two_threads(
     small: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cryptography", reason="cryptography is not installed (extra camera)")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     one = Visit(small, page, tmp_path, (*CAMERA, "--ignore-certificate-errors"), plain=False)
     try:
-        one.browser.go(one.url)
+        one.browser.go(f"{one.url}?threads=2")
         assert one.state() == "live"
         assert one.browser.evaluate("isSecureContext && crossOriginIsolated") is True
+        threads = one.browser.evaluate("Math.min(2, navigator.hardwareConcurrency)")
+        assert f"wasm, {threads} thread" in one.browser.evaluate("edgeUnet.model().runtime")
+        one.browser.wait("edgeUnet.live.frames > 0")
     finally:
         one.close()
 
