@@ -92,13 +92,12 @@ class Browser:
             raise RuntimeError(f"{url}: {failed}")
         self.wait("document.readyState === 'complete'")
 
-    def wait(self, expression: str, seconds: float = 120) -> Any:
+    def wait(self, expression: str, seconds: float = 120) -> None:
         """Poll until the expression is truthy; raises TimeoutError with the page's text."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            value = self.evaluate(expression)
-            if value:
-                return value
+            if self.evaluate(f"Boolean({expression})"):  # never the value itself: it may be a whole picture
+                return
             time.sleep(0.1)
         raise TimeoutError(f"{expression}: not so after {seconds:.0f} s; {self.evaluate('document.body.innerText')!r}")
 
