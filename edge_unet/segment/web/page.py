@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_unet.core.errors import EdgeUnetError, MissingBackendError
 
 PAGE = Path(__file__).parent / "page"
-"""Where `npm run build` writes; a wheel brings it along."""
+"""Where `npm run build` writes; not kept in git, and in a wheel only where a release puts it there."""
 SOURCE = Path(__file__).parents[3] / "apps" / "camera-web"
 """The page's source, in a checkout."""
 
