@@ -127,7 +127,8 @@ class Lanes:
         """The beginning and end of a departure, and the lane once a second."""
         begins = warning is not None and before is None
         self.counts["departures"] += begins
-        if begins or (timed.time_s >= self.next_log_s and len(self.stills) < MOST_STILLS // 2):
+        quiet = lane.width_m is not None and timed.time_s >= self.next_log_s and len(self.stills) < MOST_STILLS // 2
+        if begins or quiet:
             self._keep_still(timed, lane, warning, picture)
         if self.log is not None:
             if begins:

@@ -92,10 +92,12 @@ def draw_inset(picture: NDArray[np.uint8], inset: NDArray[np.uint8], corner: str
 
 def tint(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: Colour, opacity: float) -> None:
     """Mix the pixels of a mask with a colour."""
-    if opacity > 0 and mask.any():
-        inside = mask > 0
-        mixed = picture[inside] * (1 - opacity) + np.asarray(colour, np.float32) * opacity
-        picture[inside] = np.rint(mixed).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    if opacity > 0 and width:
+        window = picture[top : top + height, left : left + width]
+        plain = np.full_like(window, colour)
+        mixed = cv2.addWeighted(window, 1 - opacity, plain, opacity, 0)
+        cv2.copyTo(mixed, mask[top : top + height, left : left + width], window)
 
 
 def _plate(picture: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> None:

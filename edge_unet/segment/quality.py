@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 WORKING_WIDTH = 256
 FIELD_GREY = 16
 """Grey level above which a pixel belongs to the lit field."""
-HIGHLIGHT_LEVEL, HIGHLIGHT_SATURATION = 235, 0.25
-"""A specular highlight is bright (its largest channel) and colourless ((max - min) / max)."""
+HIGHLIGHT_LEVEL, HIGHLIGHT_SPREAD = 235, 4
+"""A specular highlight is bright (its largest channel) and colourless: the smallest is at most a quarter below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,16 @@ class QualityCheck:
         small = np.asarray(cv2.resize(frame, (WORKING_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
         field = lit_field(grey)
-        top = small.max(axis=2)
-        spread = top - small.min(axis=2)
-        glare = field & (top >= HIGHLIGHT_LEVEL) & (spread <= HIGHLIGHT_SATURATION * top)
-        inside = max(1, int(field.sum()))
+        red, green, blue = cv2.split(small)
+        top = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
+        spread = top - np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)
+        glare = field & (top >= HIGHLIGHT_LEVEL) & (spread <= top // HIGHLIGHT_SPREAD)
+        inside = max(1, int(np.count_nonzero(field)))
         values = (
             sharpness(grey, field, glare),
             float(grey[field].mean()),
-            float((field & (top >= 250)).sum() / inside),
-            float(glare.sum() / inside),
+            np.count_nonzero(field & (top >= 250)) / inside,
+            np.count_nonzero(glare) / inside,
             self._count_alike(grey),
         )
         return FrameQuality(*values, reasons=_reasons(*values, self.limits))
@@ -110,10 +111,9 @@ def sharpness(grey: NDArray[np.uint8], field: NDArray[np.bool_], glare: NDArray[
     rim = np.ones((9, 9), np.uint8)
     padded = cv2.copyMakeBorder(field.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     inner = cv2.erode(padded, rim)[1:-1, 1:-1] > 0
-    use = inner & ~(cv2.dilate(glare.astype(np.uint8), rim) > 0)
-    if not use.any():
-        return 0.0
-    return float(cv2.Laplacian(grey, cv2.CV_32F)[use].var())
+    use = (inner & (cv2.dilate(glare.astype(np.uint8), rim) == 0)).astype(np.uint8)
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F), mask=use)
+    return float(deviation[0, 0]) ** 2
 
 
 def _reasons(

@@ -29,6 +29,7 @@ th { color: GrayText; }
 figure { margin: 0; } img { width: 100%; height: auto; border-radius: .3rem; }
 """
 SHEET_WIDTH = 640
+GROUND = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,11 @@ def as_sheet(report: StillReport) -> NDArray[np.uint8]:
     cells = [_cell(still) for still in report.stills]
     rows = []
     for left, right in zip(cells[::2], [*cells[1::2], None], strict=False):
-        pair = [left, right if right is not None else np.zeros_like(left)]
+        pair = [left, right if right is not None else np.full_like(left, GROUND)]
         tall = max(cell.shape[0] for cell in pair)
-        rows.append(np.hstack([np.pad(c, ((0, tall - c.shape[0]), (0, 0), (0, 0))) for c in pair]))
+        rows.append(
+            np.hstack([np.pad(c, ((0, tall - c.shape[0]), (0, 0), (0, 0)), constant_values=GROUND) for c in pair])
+        )
     return np.ascontiguousarray(np.vstack([head, *rows]))
 
 
@@ -118,7 +121,7 @@ def _lines(facts: Sequence[tuple[str, str]]) -> list[tuple[str, Colour]]:
 
 
 def _text_block(lines: Sequence[tuple[str, Colour]], width: int) -> NDArray[np.uint8]:
-    block = np.full((24 * len(lines) + 14, width, 3), 24, np.uint8)
+    block = np.full((24 * len(lines) + 14, width, 3), GROUND, np.uint8)
     for number, (text, colour) in enumerate(lines, start=1):
         plain = text.encode("ascii", "replace").decode("ascii")  # the drawn font has no more
         cv2.putText(block, plain, (10, 24 * number), FONT, 0.55, colour, 1, cv2.LINE_AA)

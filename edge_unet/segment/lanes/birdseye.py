@@ -45,14 +45,17 @@ class BirdsEye:
         """Ground x, y in metres -> x, y in the bird's-eye picture: far is up."""
         return _mapped(self._to_picture, ground)
 
-    def warp(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W[, C]) frame or mask -> the bird's-eye picture. Raises UsageError where the size is not the
-        calibration's."""
+    def warp(self, picture: NDArray[np.uint8], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """(H, W[, C]) frame or mask -> the bird's-eye picture, or the same squeezed to width, height `size`.
+
+        Raises UsageError where the picture's size is not the calibration's.
+        """
         self.require_size(picture.shape[1], picture.shape[0])
+        size = size or self.size
+        squeeze = np.diag([size[0] / self.size[0], size[1] / self.size[1], 1.0])
         mode = cv2.INTER_LINEAR if picture.ndim == 3 else cv2.INTER_NEAREST
-        return np.asarray(
-            cv2.warpPerspective(picture, self._to_picture @ self._to_ground, self.size, flags=mode), np.uint8
-        )
+        mapping = squeeze @ self._to_picture @ self._to_ground
+        return np.asarray(cv2.warpPerspective(picture, mapping, size, flags=mode), np.uint8)
 
     def require_size(self, width: int, height: int) -> None:
         """Raise UsageError where frames are not of the size that was calibrated."""

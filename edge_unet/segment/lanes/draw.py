@@ -46,11 +46,10 @@ def birdseye_inset(
 ) -> NDArray[np.uint8]:
     """(H, W) mask and (H, W, 3) RGB frame -> the view from above at `height` pixels: road, paint in amber, curves, the
     vehicle's middle as an arrow at the bottom, a mark every 10 m. A long narrow view is stretched sideways."""
-    road = birdseye.warp(frame)
-    tint(road, birdseye.warp(mask), AMBER, 0.6)
-    width = max(round(road.shape[1] * height / road.shape[0]), round(height * NARROWEST))
-    inset = np.ascontiguousarray(cv2.resize(road, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    scale = np.array([width / road.shape[1], height / road.shape[0]])
+    width = max(round(birdseye.size[0] * height / birdseye.size[1]), round(height * NARROWEST))
+    inset = birdseye.warp(frame, (width, height))
+    tint(inset, birdseye.warp(mask, (width, height)), AMBER, 0.6)
+    scale = np.array([width / birdseye.size[0], height / birdseye.size[1]])
     for line in lines:
         ahead = birdseye.picture_of(_points(line.curve, line.curve.near_m, line.curve.far_m)) * scale
         draw_path(inset, _whole(ahead), _colour(line, lane, warning), closed=False, thickness=1)

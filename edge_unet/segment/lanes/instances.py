@@ -60,32 +60,33 @@ class _Piece:
     members: NDArray[np.int64]
 
 
-@dataclass(slots=True)
 class _Line:
-    """A line that grows from near to far."""
+    """A line that grows from near to far. `x`, `y` are the middles of its pieces."""
 
-    x: list[float]
-    y: list[float]
-    members: list[NDArray[np.int64]]
-
-    @staticmethod
-    def begun(piece: _Piece) -> _Line:
-        return _Line([piece.x], [piece.y], [piece.members])
+    def __init__(self, piece: _Piece) -> None:
+        self.x: list[float] = []
+        self.y: list[float] = []
+        self.members: list[NDArray[np.int64]] = []
+        self._slope = self._middle_x = self._middle_y = 0.0
+        self.add(piece)
 
     def add(self, piece: _Piece) -> None:
+        """Grow, and turn to the heading of the last HEADING_M metres."""
         self.x.append(piece.x)
         self.y.append(piece.y)
         self.members.append(piece.members)
+        recent = [(x, y) for x, y in zip(self.x, self.y, strict=True) if y > piece.y - HEADING_M]
+        if piece.y - recent[0][1] < SHORTEST_HEADING_M:
+            self._slope, self._middle_x, self._middle_y = 0.0, piece.x, piece.y
+            return
+        self._middle_x = sum(x for x, _ in recent) / len(recent)
+        self._middle_y = sum(y for _, y in recent) / len(recent)
+        along = sum((y - self._middle_y) ** 2 for _, y in recent)
+        self._slope = sum((x - self._middle_x) * (y - self._middle_y) for x, y in recent) / along
 
     def expected(self, ahead: float) -> float:
-        """Where it should be at `ahead`: straight on along its last HEADING_M metres."""
-        recent = [n for n, y in enumerate(self.y) if y > self.y[-1] - HEADING_M]
-        xs, ys = np.asarray(self.x)[recent], np.asarray(self.y)[recent]
-        if ys[-1] - ys[0] < SHORTEST_HEADING_M:
-            return self.x[-1]
-        away = ys - ys.mean()
-        slope = float(away @ (xs - xs.mean()) / (away @ away))
-        return float(xs.mean() + slope * (ahead - ys.mean()))
+        """Where it should be at `ahead`: straight on."""
+        return self._middle_x + self._slope * (ahead - self._middle_y)
 
 
 def lane_instances(mask: NDArray[np.uint8], birdseye: BirdsEye, rules: LinkRules | None = None) -> list[PaintPoints]:
@@ -108,10 +109,9 @@ def paint_points(mask: NDArray[np.uint8], birdseye: BirdsEye, widest_m: float) -
     """The middles of the runs of paint in every row of the view that are narrower than `widest_m`."""
     first, last = birdseye.rows
     view = birdseye.calibration.view
-    padded = np.pad((mask[first:last] > 0).astype(np.int8), ((0, 0), (1, 1)))
-    change = np.diff(padded, axis=1)  # (rows, W + 1)
-    row, start = np.nonzero(change == 1)
-    _, end = np.nonzero(change == -1)  # one end for each start, in the same order
+    on = np.pad(mask[first:last] > 0, ((0, 0), (1, 1)))
+    row, edge = np.nonzero(on[:, 1:] != on[:, :-1])  # where paint begins and ends, in turns
+    row, start, end = row[::2], edge[::2], edge[1::2]
     v = row + first
     left = birdseye.ground_of(np.column_stack([start - 0.5, v]).astype(np.float64))
     right = birdseye.ground_of(np.column_stack([end - 0.5, v]).astype(np.float64))
@@ -157,4 +157,4 @@ def _extend(lines: list[_Line], pieces: list[_Piece], rules: LinkRules) -> None:
             lines[i].add(pieces[j])
             grown.add(i)
             given.add(j)
-    lines.extend(_Line.begun(piece) for j, piece in enumerate(pieces) if j not in given)
+    lines.extend(_Line(piece) for j, piece in enumerate(pieces) if j not in given)
