@@ -137,6 +137,7 @@ def test_an_ensemble_that_disagrees_is_shown_where_it_disagrees(bundle: Path, tm
     assert np.abs(before - after).max() < 25, "none where they agree"
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_an_exit_code(bundle: Path, video: str, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(b"not a video")
@@ -159,8 +160,7 @@ def test_mistakes_are_one_line_and_an_exit_code(bundle: Path, video: str, tmp_pa
         assert ran.err.count("\n") == 1, ran.err
 
 
-def test_a_video_that_is_cut_off_ends_the_run_in_order(bundle: Path, video: str, tmp_path: Path) -> None:
-    whole = Path(video.removeprefix("file://")).read_bytes()
+def test_a_video_that_is_cut_off_ends_the_run_in_order(bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "cut.mkv"
     import av
 
@@ -179,4 +179,3 @@ def test_a_video_that_is_cut_off_ends_the_run_in_order(bundle: Path, video: str,
     assert 5 < ran.value["frames"] < 30
     sheet = cv2.imread(str(report))
     assert sheet.shape[1] == 1280
-    assert len(whole) > 0

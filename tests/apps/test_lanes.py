@@ -64,6 +64,7 @@ def test_a_bend_is_measured(bundle: Path, camera: Path, tmp_path: Path) -> None:
     assert NOTICE in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_departure_is_warned_of_once_on_the_right_side(bundle: Path, camera: Path, tmp_path: Path) -> None:
     """Drifting 1.2 m to the right in two seconds and back: 0.9 m of room becomes -0.3 m and 0.9 m again."""
     drift = np.concatenate([np.linspace(0, 1.2, 50), np.linspace(1.2, 0, 50)])
@@ -124,6 +125,7 @@ def test_an_empty_road_has_no_lane_and_the_figures_say_so(bundle: Path, camera: 
     assert ran.value["frames_with_lane"] == 0
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_an_exit_code(bundle: Path, camera: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", [road([])] * 2)
     small = write_video(tmp_path / "small.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2)
