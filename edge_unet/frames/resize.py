@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_unet.core.spec import PreprocessSpec
 
 
-def _inner(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int, int]:
+def inner_rectangle(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int, int]:
     """Where the frame lands in the input: (top, left, height, width)."""
     if spec.resize == "stretch":
         return 0, 0, spec.height, spec.width
@@ -20,7 +20,7 @@ def _inner(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int
 
 def resize_frame(frame: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.uint8]:
     """(H, W, C) u8 -> (spec.height, spec.width, C) u8, same colours. Area averaging when shrinking, else bilinear."""
-    top, left, h, w = _inner(frame.shape[0], frame.shape[1], spec)
+    top, left, h, w = inner_rectangle(frame.shape[0], frame.shape[1], spec)
     if frame.shape[:2] == (h, w):
         scaled = frame
     else:
@@ -37,7 +37,7 @@ def resize_frame(frame: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.u
 
 def resize_labels(mask: NDArray[np.uint8], spec: PreprocessSpec, fill: int = 0) -> NDArray[np.uint8]:
     """(H, W) labels -> (spec.height, spec.width), nearest: no label is ever interpolated. Letterbox bars get `fill`."""
-    top, left, h, w = _inner(mask.shape[0], mask.shape[1], spec)
+    top, left, h, w = inner_rectangle(mask.shape[0], mask.shape[1], spec)
     scaled = np.asarray(cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     canvas = np.full((spec.height, spec.width), fill, np.uint8)
     canvas[top : top + h, left : left + w] = scaled
@@ -46,6 +46,6 @@ def resize_labels(mask: NDArray[np.uint8], spec: PreprocessSpec, fill: int = 0) 
 
 def restore_mask(mask: NDArray[np.uint8], height: int, width: int, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """(spec.height, spec.width) class ids -> (height, width) of the original frame, nearest; letterbox bars are cut."""
-    top, left, h, w = _inner(height, width, spec)
+    top, left, h, w = inner_rectangle(height, width, spec)
     inner = mask[top : top + h, left : left + w]
     return np.asarray(cv2.resize(inner, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

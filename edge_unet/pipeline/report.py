@@ -16,17 +16,28 @@ _FIRST_OF = ("created", "schedule", "burst_order", "peaks")
 
 
 def join(reports: Sequence[BenchReport]) -> BenchReport:
-    """Several results of one machine as one. Raises UsageError where their environments differ in CPU."""
+    """Several results of one machine as one. Raises UsageError where their environments are of different ones."""
     first = reports[0]
     for other in reports[1:]:
-        if other.environment.cpu_model != first.environment.cpu_model:
+        if differing := _differing(first.environment, other.environment):
             raise UsageError(
-                f"the results come from different machines ({first.environment.cpu_model}, "
-                f"{other.environment.cpu_model}); report each machine on its own"
+                f"the results come from different machines ({differing[0]}, {differing[1]}); "
+                "report each machine on its own"
             )
     update = {name: tuple(value for report in reports for value in getattr(report, name)) for name in _ALL_OF}
     firsts = {name: next((v for r in reports if (v := getattr(r, name))), getattr(first, name)) for name in _FIRST_OF}
     return first.model_copy(update={**update, **firsts, "environment": _machine([r.environment for r in reports])})
+
+
+def _differing(one: Environment, other: Environment) -> tuple[object, object] | None:
+    """The first property that tells two machines apart. A browser does not tell its CPU: then chip and system do."""
+    if one.cpu_model != other.cpu_model:
+        return one.cpu_model, other.cpu_model
+    for name in ("soc", "os"):
+        left, right = getattr(one, name), getattr(other, name)
+        if None not in (left, right) and left != right:
+            return left, right
+    return None
 
 
 def _machine(found: Sequence[Environment]) -> Environment:

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.spec import PreprocessSpec
-from edge_unet.frames.resize import _inner
+from edge_unet.frames.resize import inner_rectangle
 
 
 def restore_values(values: NDArray[np.float32], height: int, width: int, spec: PreprocessSpec) -> NDArray[np.float32]:
     """(spec.height, spec.width) real values -> (height, width) of the original frame, bilinear; letterbox bars are
     cut. The twin of `frames.restore_mask`, which must not interpolate."""
-    top, left, h, w = _inner(height, width, spec)
+    top, left, h, w = inner_rectangle(height, width, spec)
     inner = np.ascontiguousarray(values[top : top + h, left : left + w], np.float32)
     if (h, w) == (height, width):
         return inner

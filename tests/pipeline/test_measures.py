@@ -174,6 +174,17 @@ def test_report_joins_results(
         join([report, report.model_copy(update={"environment": other})])
 
 
+def test_two_phones_in_a_browser_are_two_machines(benched: tuple[Path, BenchReport]) -> None:
+    untold = {"cpu_model": None, "soc": None}
+    phones = [
+        benched[1].model_copy(update={"environment": benched[1].environment.model_copy(update={**untold, "os": name})})
+        for name in ("Android 16", "iOS 20")
+    ]
+    assert len(join([phones[0], phones[0]]).measurements) == 2 * len(benched[1].measurements)
+    with pytest.raises(UsageError, match="different machines \\(Android 16, iOS 20\\)"):
+        join(phones)
+
+
 def test_report_of_a_damaged_result(benched: tuple[Path, BenchReport], tmp_path: Path) -> None:
     text = benched[0].read_text()
     short = tmp_path / "short.json"
