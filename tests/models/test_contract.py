@@ -46,7 +46,7 @@ FLOAT_OPS = {
 """Ops inside declared islands; a network that is not listed has none and is bit-equal to torch."""
 
 LEVELS = {
-    "edge_unet": 3, "edge_unet-portable": 4, "unetpp": 3, "unet3p": 3, "unet3p-cgm": 3, "unet_v2": 4, "vm_unet_v2": 4,
+    "edge_unet": 4, "edge_unet-portable": 4, "unetpp": 3, "unet3p": 3, "unet3p-cgm": 3, "unet_v2": 4, "vm_unet_v2": 4,
     "mobile_unetpp": 2, "mobile_unet_v2": 4, "mobile_vm_unet_v2": 4, "mobile_vm_unet_v2-ssd": 4,
 }  # fmt: skip
 """Heads of the slim network; one that is not listed has a single output."""
