@@ -27,6 +27,7 @@ Rows = Callable[[int, int], NDArray[np.uint8]]
 """(top, bottom) -> those rows of the image, (bottom - top, W, C) u8."""
 Progress = Callable[[int, int], None]
 """Tiles that are done, tiles in all."""
+COLUMNS = 512
 GRID = 32
 """Poolings of a network divide by at most this."""
 HIGHEST = 256
@@ -127,10 +128,18 @@ def tiled_rows(
         last = number + 1 == len(down.starts)
         done = down.tile if last else down.starts[number + 1] - top
         height = min(done, shape[0] - top)
-        mean = flight[:, :height] / (lines[top : top + height, None] * counts)
-        yield top, mean[..., : shape[1]].astype(np.float32)
+        yield top, _mean(flight[:, :height, : shape[1]], lines[top : top + height, None], counts[: shape[1]])
         flight[:, : down.tile - done] = flight[:, done:]
         flight[:, down.tile - done :] = 0
+
+
+def _mean(summed: NDArray[np.float64], lines: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(classes, rows, W) sums over their weights, some columns at a time: float64 of a whole row of tiles is large."""
+    mean = np.empty(summed.shape, np.float32)
+    for left in range(0, summed.shape[2], COLUMNS):
+        part = slice(left, left + COLUMNS)
+        mean[..., part] = summed[..., part] / (lines * counts[part])
+    return mean
 
 
 def _band(rows: Rows, top: int, shape: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:

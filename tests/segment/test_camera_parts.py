@@ -17,19 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_unet.core.errors import UsageError
-from edge_unet.core.spec import ClassSpec
 from edge_unet.segment.camera.capture import Capture
 from edge_unet.segment.camera.keys import HELP, View, press
 from edge_unet.segment.camera.options import CameraOptions, milliseconds
-from edge_unet.segment.camera.painter import Painter
 from edge_unet.segment.camera.playback import Looped, Pace
 from edge_unet.segment.camera.recording import Results, VideoFile
 from edge_unet.segment.camera.sinks import RtspStream, open_sink
 from edge_unet.segment.camera.sources import SourceEndedError, SourceUri, open_source
 from edge_unet.segment.camera.stats import STAGES, CameraStats, Ring
-from edge_unet.segment.overlay import draw_mask
-
-THREE = ClassSpec(names=("a", "b", "c"), palette=((9, 9, 9), (200, 0, 0), (0, 90, 250)), ignore_value=255)
 
 
 def flat(value: int, height: int = 32, width: int = 48) -> NDArray[np.uint8]:
@@ -229,27 +224,6 @@ class TestStats:
     def test_no_deadlines(self, text: str) -> None:
         with pytest.raises(UsageError, match="--deadline"):
             milliseconds(text)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_the_painter_draws_what_draw_mask_draws(seed: int, alpha: float, share: float) -> None:
-    rng = np.random.default_rng(seed)
-    painter = Painter(THREE)
-    for _ in range(2):  # the second time into used buffers
-        frame = rng.integers(0, 256, (40, 56, 3)).astype(np.uint8)
-        before = frame.copy()
-        mask = np.where(rng.random((40, 56)) < share, rng.choice([1, 2, 255], (40, 56)), 0).astype(np.uint8)
-        assert np.array_equal(painter(frame, mask, alpha), draw_mask(frame, mask, THREE, alpha))
-        assert np.array_equal(frame, before)
-
-
-def test_the_painter_takes_no_memory_for_a_frame() -> None:
-    painter = Painter(THREE)
-    frame, mask = flat(9), np.ones((32, 48), np.uint8)
-    first = painter(frame, mask, 0.5)
-    assert painter(frame, mask, 0.5) is first
-    assert painter(flat(9, 20, 20), np.zeros((20, 20), np.uint8), 0.5).shape == (20, 20, 3)
 
 
 class TestRecordings:

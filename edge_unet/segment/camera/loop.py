@@ -20,13 +20,12 @@ from edge_unet.segment.camera.keys import HELP, View, press
 from edge_unet.segment.camera.levels import Level, measure_levels, open_levels
 from edge_unet.segment.camera.options import CameraOptions
 from edge_unet.segment.camera.outputs import Outputs
-from edge_unet.segment.camera.painter import Painter
 from edge_unet.segment.camera.playback import Looped
 from edge_unet.segment.camera.sources import Source, SourceEndedError, SourceUri, open_source
 from edge_unet.segment.camera.stats import FRAME, CameraStats
 from edge_unet.segment.camera.stopping import stop_on_signals
 from edge_unet.segment.colours import in_order
-from edge_unet.segment.overlay import draw_legend, draw_lines
+from edge_unet.segment.overlay import draw_legend, draw_lines, draw_mask
 from edge_unet.segment.segmenter import Segmentation
 
 Say = Callable[[str], None]
@@ -75,7 +74,6 @@ class Run:
 
     def __init__(self, levels: Sequence[Level], outputs: Outputs, options: CameraOptions, say: Say) -> None:
         self._levels, self._outputs, self._options, self._say = tuple(levels), outputs, options, say
-        self._painter = Painter(levels[0].segmenter.classes)
         self._view = View(alpha=options.alpha)
         self._controller: Controller | None = None
         self._began_ns = time.perf_counter_ns()
@@ -149,7 +147,7 @@ class Run:
         timing = result.timing
         ordered = max(0, time.perf_counter_ns() - began - timing.total_ns)  # what is left is the colour order
         drawing = time.perf_counter_ns()
-        picture = self._painter(frame, result.mask, self._view.alpha)
+        picture = draw_mask(frame, result.mask, result.classes, self._view.alpha)
         draw_legend(draw_lines(picture, self._lines(result, level)), result.classes)
         drawn = time.perf_counter_ns() - drawing
         stages = (timing.preprocess_ns + ordered, timing.infer_ns, timing.postprocess_ns, drawn)
