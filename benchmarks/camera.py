@@ -31,6 +31,7 @@ import numpy as np
 from edge_unet.core.files import canonical_json, write_text
 from edge_unet.measure.environment import read_environment
 from edge_unet.segment.camera.sources import SourceEndedError, SourceUri, open_source
+from edge_unet.segment.camera.stats import FRAME
 
 SAMPLE_S = 10.0
 
@@ -91,8 +92,13 @@ def measure_deadline(bundles: list[Path], video: Path, given: argparse.Namespace
     plot = given.out.with_name(f"{given.out.stem}-{video.stem}.svg")
     seconds = given.frames / given.rate
     counted = ("--frames", str(given.frames), "--loop", "--realtime", "--deadline", given.deadline)
-    with load_later(given.busy, seconds / 3, seconds / 3):
-        row = row_of(camera(bundles, video, "--sink", "none", "--plot", str(plot), *counted))
+    with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
+        written = ("--plot", str(plot), "--results", f"{room}/rows.jsonl")
+        with load_later(given.busy, seconds / 3, seconds / 3):
+            row = row_of(camera(bundles, video, "--sink", "none", *written, *counted))
+        lines = [json.loads(line) for line in Path(f"{room}/rows.jsonl").read_text().splitlines()]
+    late = [line for line in lines if sum(line["ms"][name] for name in FRAME) > row["deadline"]["ms"]]
+    row["late"] = {level: sum(line["level"] == level for line in late) for level in row["levels"]}
     load = {"processes": given.busy, "after_s": seconds / 3, "for_s": seconds / 3}
     return {"video": video.name, "load": load, "load_average": os.getloadavg()[0], "plot": plot.name, **row}
 
