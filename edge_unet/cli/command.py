@@ -46,7 +46,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with images/ and masks/ (or train/ and val/).")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the runtime.")]
 Device = Annotated[str, typer.Option("--device", help="local, ssh://[user@]host[:port] or adb://SERIAL.")]
-BundleArgument = Annotated[Path, typer.Argument(help="Folder written by edge-unet export.")]
 
 
 def say_to(as_json: bool) -> Any:
