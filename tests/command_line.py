@@ -22,6 +22,7 @@ VERBS = (
     "quantize",
     "prune",
     "export",
+    "search",
     "verify",
     "evaluate",
     "bench",

@@ -1,4 +1,4 @@
-"""Verbs that make a model: train, quantize, prune, export."""
+"""Verbs that make a model: train, quantize, prune, export, search."""
 
 from __future__ import annotations
 
@@ -126,3 +126,54 @@ def export(
         for b in bundles
     ]
     emit(rows if target == "all" else rows[0], as_json)
+
+
+@app.command()
+def search(
+    budget: Annotated[
+        str, typer.Option("--budget", help="Latency of the model alone at the recipe's size, such as 2ms.")
+    ],
+    target: Annotated[str, typer.Option("--target", help="Where latency is measured, in INT8.")] = "cpu",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="TOML recipe: data, frame size, augmentation.")
+    ] = None,
+    data: Data = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trained plans that the study shall hold.")] = 30,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of a short training.")] = 8,
+    size: Annotated[int, typer.Option("--size", min=32, help="Input height of a short training.")] = 128,
+    images: Annotated[int, typer.Option("--images", min=8, help="Training images of a short training, at most.")] = 400,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="SQLite file or database URL that machines share; default in --out.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for best.toml, search.json, search.md.")] = Path(
+        "out/search"
+    ),
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Latency table (JSON); default: in the user's cache.")
+    ] = None,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Skip plans that NASWOT, a zero-cost score, ranks low.")
+    ] = False,
+    finalists: Annotated[int, typer.Option("--finalists", min=1, help="Plans that are trained with more seeds.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Other seeds for each finalist.")] = 3,
+    validate: Annotated[int, typer.Option("--validate", min=0, help="Random plans to check the table on.")] = 8,
+    rapid: Annotated[bool, typer.Option("--rapid", help="64 runs or 6 s a plan in the last measurement.")] = False,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Hold the budget against processor time: the machine does other work too.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choices and the trainings.")] = 0,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Find the edge_unet of a latency budget on this machine. The same command goes on where it stopped."""
+    from edge_unet.pipeline.prune import budget_in_ms
+    from edge_unet.pipeline.search import SearchOptions
+    from edge_unet.pipeline.search import search as run
+
+    options = SearchOptions(
+        budget_ms=budget_in_ms(budget), target=target, recipe=recipe, data=data, trials=trials, epochs=epochs,
+        size=size, images=images, storage=storage, out=out, table=table, proxy=proxy, finalists=finalists,
+        seeds=seeds, validate=validate, rapid=rapid, busy=busy, seed=seed, threads=threads,
+    )  # fmt: skip
+    found = run(options, say=say_to(as_json))
+    emit({name: found[name] for name in ("best", "outcome", "verdict", "again")}, as_json)
