@@ -17,7 +17,7 @@ from edge_unet.core.artifact import Artifact
 from edge_unet.core.errors import ArtifactError, GraphError, UsageError, require
 from edge_unet.core.spec import Precision
 from edge_unet.targets.mcu import vela
-from edge_unet.targets.mcu.micro import smallest_arena_bytes
+from edge_unet.targets.mcu.arena import smallest_arena_bytes
 from edge_unet.targets.mcu.ops import TABLE
 from edge_unet.targets.tflite import lower as tflite
 from edge_unet.targets.tflite.model_file import ModelFile, parse_model

@@ -1,4 +1,4 @@
-"""TFLite Micro's interpreter: starting it, what it said when it would not start, and how much memory it needs."""
+"""TFLite Micro's interpreter: starting it, and what it said when it would not start."""
 
 from __future__ import annotations
 
@@ -34,23 +34,6 @@ def start(model: bytes, *, arena_bytes: int = PLENTY, keep_all_tensors: bool = F
         raise ArtifactError(
             f"TFLite Micro cannot load the model with an arena of {arena_bytes} bytes ({said})"
         ) from error
-
-
-def smallest_arena_bytes(model: bytes) -> int:
-    """The smallest arena, in steps of 1 KiB, in which the model's tensors can be allocated.
-
-    A microcontroller needs less: its pointers have 32 bits, and this build records every allocation besides.
-    """
-    start(model)  # a model that cannot run at all says so here
-    low, high = 0, PLENTY // STEP
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            start(model, arena_bytes=middle * STEP)
-            high = middle
-        except ArtifactError:
-            low = middle
-    return high * STEP
 
 
 def runtime_name() -> str:
