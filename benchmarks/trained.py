@@ -18,7 +18,8 @@ from pathlib import Path
 from edge_unet.core.bundle import Bundle
 from edge_unet.core.errors import EdgeUnetError
 from edge_unet.core.registry import lookup
-from edge_unet.core.report import EvaluateResult, VerifyResult, write_report
+from edge_unet.core.report import BenchReport, EvaluateResult, VerifyResult, write_report
+from edge_unet.measure.environment import read_environment
 from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.bench import bench
 from edge_unet.pipeline.evaluate import evaluate
@@ -84,16 +85,25 @@ def measure(pair: Pair, sets: Sequence[Path], room: Path, found: Found, targets:
 
 
 def run(
-    folders: Sequence[Path], sets: Sequence[Path], out: Path, targets: Sequence[str], *, by_level: bool, rapid: bool
+    folders: Sequence[Path],
+    sets: Sequence[Path],
+    out: Path,
+    targets: Sequence[str],
+    *,
+    by_level: bool,
+    rapid: bool,
+    timed: bool = True,
 ) -> None:
-    """Everything, into one result file."""
+    """Everything, into one result file; without latency unless `timed`."""
     found = Found([], [], [], [])
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as name:
         room = Path(name)
         for folder in folders:
             for pair in pairs_of(folder, room, by_level=by_level):
                 measure(pair, sets, room, found, targets)
-        report = bench([b.folder for b in found.timed], room / "bench.json", rapid=rapid)
+        report = BenchReport(title="trained", environment=read_environment(threads=1))
+        if timed:
+            report = bench([b.folder for b in found.timed], room / "bench.json", rapid=rapid)
     names = " and of ".join(data.name for data in sets)
     notes = (*found.notes, f"Dice: plain threshold at logit 0 or argmax, on the validation images of {names}.")
     update = {"verified": tuple(found.verified), "evaluated": tuple(found.evaluated), "notes": notes}
@@ -110,8 +120,17 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--levels", action="store_true")
     parser.add_argument("--rapid", action="store_true")
+    parser.add_argument("--untimed", action="store_true", help="quality and agreement only")
     given = parser.parse_args()
-    run(given.runs, given.data, given.out, given.targets, by_level=given.levels, rapid=given.rapid)
+    run(
+        given.runs,
+        given.data,
+        given.out,
+        given.targets,
+        by_level=given.levels,
+        rapid=given.rapid,
+        timed=not given.untimed,
+    )
 
 
 if __name__ == "__main__":

@@ -136,9 +136,9 @@ def _dice_on(report: BenchReport, target: str, precision: str, data: str) -> str
 def machine_line(report: BenchReport, file: str) -> str:
     """Where and how it was measured."""
     environment, schedule = report.environment, report.schedule
-    runs = f"{schedule.runs} runs or {schedule.limit_ns / 1e9:.0f} s a row" if schedule else ""
+    runs = f"{schedule.runs} runs or {schedule.limit_ns / 1e9:.0f} s a row, interleaved" if schedule else "not timed"
     blocked = "".join(f" {note}." for note in report.notes if "blocked" in note)
     return (
-        f"{environment.cpu_model}, {environment.threads} thread, {runs}, interleaved. "
+        f"{environment.cpu_model}, {environment.threads} thread, {runs}. "
         f"Result file: `benchmarks/results/{file}`.{blocked}"
     )
