@@ -22,6 +22,7 @@ from edge_unet.pipeline.search.report import (
     noise_of_difference,
     page,
     pareto,
+    pooled_deviation,
     spearman,
 )
 from edge_unet.pipeline.search.space import Space
@@ -284,4 +285,6 @@ def test_ranks_and_noise() -> None:
     assert spearman([1, 2], [1, 2]) is None
     assert noise_of_difference([1.0, 3.0], [2.0, 2.0]) == pytest.approx(1.0)
     assert noise_of_difference([1.0], [2.0, 2.0]) is None
+    assert pooled_deviation([(1.0, 3.0), (5.0, 5.0), (9.0,)]) == pytest.approx(1.0)
+    assert pooled_deviation([(1.0,)]) is None
     assert parse_plan(format_plan(NANO)) == NANO

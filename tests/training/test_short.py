@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from small_road import write_pairs
+from torch import nn
 
 from edge_unet.core.recipe import DataSpec, ModelSpec, Recipe, TrainSpec
 from edge_unet.core.spec import PreprocessSpec
 from edge_unet.data.open import open_data
 from edge_unet.data.subset import seeded_subset
+from edge_unet.models import build
 from edge_unet.models.edge_unet_plan import model_of, parse_plan
 from edge_unet.training.short import naswot, short_score
 
@@ -49,6 +51,23 @@ def test_a_subset_is_a_function_of_its_seed(recipe: Recipe) -> None:
     assert (part.load(2)[0] == whole.load(place)[0]).all()
     assert part.frame_sha256(2) == whole.frame_sha256(place)
     assert seeded_subset(whole, 24, 0) is whole
+
+
+def test_the_proxy_counts_the_units_that_two_frames_switch_alike(recipe: Recipe) -> None:
+    """By the paper's definition, one pair of frames at a time."""
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    torch.manual_seed(recipe.seed)
+    net = build(recipe).train()
+    codes: list[torch.Tensor] = []
+    for module in net.modules():
+        if isinstance(module, nn.ReLU6):
+            module.register_forward_hook(lambda _m, _i, y: codes.append((y > 0).flatten(1)))
+    with torch.no_grad():
+        net((frames.permute(0, 3, 1, 2).float() - 128) / 64)
+    code = torch.cat(codes, dim=1)
+    share = torch.tensor([[float((a == b).double().mean()) for b in code] for a in code], dtype=torch.float64)
+    assert naswot(recipe, frames) == pytest.approx(float(torch.logdet(share)), rel=1e-6)
 
 
 def test_the_proxy_sees_whether_frames_are_told_apart(recipe: Recipe) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from statistics import mean, median, stdev
 from typing import Any, Literal
@@ -95,6 +95,8 @@ class Result(Frozen):
     best: str = ""
     outcome: Outcome = "no rival"
     verdict: str = ""
+    score_noise: float | None = None
+    """Standard deviation of one training's score over seeds, pooled over the plans that were trained again."""
     rank_correlation: float | None = None
     """Spearman's, of predicted and measured work."""
     median_relative_error: float | None = None
@@ -131,6 +133,7 @@ def choose(result: Result) -> Result:
             "best": best,
             "outcome": outcome,
             "verdict": verdict,
+            "score_noise": pooled_deviation(result.again.values()),
             "rank_correlation": spearman(x, y),
             "median_relative_error": median(abs(a - b) / b for a, b in zip(x, y, strict=True)),
             "proxy_correlation": spearman([p for p, _ in proxies], [s for _, s in proxies]),
@@ -165,6 +168,15 @@ def noise_of_difference(ours: Sequence[float], theirs: Sequence[float]) -> float
     if min(len(ours), len(theirs)) < 2:
         return None
     return sqrt(stdev(ours) ** 2 / len(ours) + stdev(theirs) ** 2 / len(theirs))
+
+
+def pooled_deviation(groups: Iterable[Sequence[float]]) -> float | None:
+    """Standard deviation within groups; None where no group has two values."""
+    known = [group for group in groups if len(group) > 1]
+    if not known:
+        return None
+    squares = sum((value - mean(group)) ** 2 for group in known for value in group)
+    return sqrt(squares / sum(len(group) - 1 for group in known))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -210,6 +222,8 @@ def _page(result: Result) -> Iterator[str]:
     yield "\n## With fresh seeds\n\n|plan|scores|mean|\n|-|-|-|"
     for plan, scores in result.again.items():
         yield f"|{_named(plan)}|{', '.join(f'{s:.4f}' for s in scores)}|{mean(scores):.4f}|"
+    if result.score_noise is not None:
+        yield f"\nStandard deviation of one training over seeds: {result.score_noise:.4f}."
     yield "\n## Pareto front of the trained plans\n\n|plan|predicted ms|score|M parameters|G MACs|\n|-|-|-|-|-|"
     for row in pareto(result):
         counts = "|".join("" if n is None else f"{n / scale:.2f}" for n, scale in _counts(row))
