@@ -88,9 +88,14 @@ def _cut_half_line(file: int) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Every event of a log. Raises UsageError naming the line that is no JSON object."""
+    """Every whole event of a log; half a line at its end, of a writer that was killed, is passed over.
+
+    Raises UsageError naming the line that is no JSON object.
+    """
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1].decode("utf-8")
+    for number, line in enumerate(whole.splitlines(), start=1):
         try:
             event = json.loads(line)
         except ValueError as error:

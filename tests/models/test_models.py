@@ -21,7 +21,7 @@ THREE = ClassSpec(names=("a", "b", "c"), palette=((0, 0, 0),) * 3)
 
 def recipe(name: str, **values: object) -> Recipe:
     spec = ModelSpec.model_validate(
-        {"name": name, "depth": 4 if name in ("unet", "edge_unet") else 5, "base": 8, "width": 0.35, **values}
+        {"name": name, "depth": 4 if name == "unet" else 5, "base": 8, "width": 0.35, **values}
     )
     return Recipe(model=spec, preprocess=SMALL, classes=THREE)
 

@@ -162,12 +162,12 @@ def test_a_normalisation_off_the_grid_is_refused(make_recipe: Callable[..., Reci
 
 
 class Residual(nn.Module):
-    """Sums before and behind an activation, and one of the outputs."""
+    """Sums before and behind an activation, and one of the outputs, whose convolutions cannot be made one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-        self.side, self.head = nn.Conv2d(4, 1, 1), nn.Conv2d(4, 1, 1)
+        self.side, self.head = nn.Conv2d(4, 1, (1, 3), padding=(0, 1)), nn.Conv2d(4, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.a(x)  # (N, 4, H, W)
