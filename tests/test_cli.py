@@ -159,13 +159,15 @@ class TestJson:
         assert {row["name"] for row in doctor.value} >= {"python", "torch", "target cpu", "target jetson"}
         assert all(set(row) == {"name", "state", "detail"} for row in doctor.value)
 
-    def test_doctor_tells_a_missing_reference_model(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reference, "REFERENCE", "nowhere")
+    def test_doctor_tells_a_missing_reference_model(
+        self, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(reference, "files", lambda package: tmp_path)
         done = call("doctor", "--json")
         assert done.code == 0
         assert done.value[-1]["name"] == "reference model"
         assert done.value[-1]["state"] == "missing"
-        assert "nowhere.safetensors" in done.value[-1]["detail"]
+        assert f"{tmp_path}/reference/endoscopy.safetensors" in done.value[-1]["detail"]
 
 
 class TestExitCodes:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge_unet.core.errors import ArtifactError
-from edge_unet.pipeline.reference import REFERENCE, reference_checkpoint
+from edge_unet.pipeline.reference import SHIPPED, reference_checkpoint
 from edge_unet.targets.registry import TARGETS
 
 PACKAGES = {
@@ -59,12 +59,12 @@ def examine(device: str = "local") -> list[dict[str, str]]:
 
 
 def _reference() -> dict[str, str]:
-    """State and detail of the shipped model: doctor tells what is missing, it never fails on it."""
+    """State and detail of the shipped models: doctor tells what is missing, it never fails on it."""
     try:
-        size = reference_checkpoint().stat().st_size
+        sizes = {name: reference_checkpoint(name).stat().st_size for name in SHIPPED}
     except ArtifactError as error:
         return {"state": "missing", "detail": str(error)}
-    return {"state": "ok", "detail": f"{REFERENCE}, {size / 1024:.0f} KiB"}
+    return {"state": "ok", "detail": ", ".join(f"{name} {size / 1024:.0f} KiB" for name, size in sizes.items())}
 
 
 def _cpu() -> str:
