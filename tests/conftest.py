@@ -24,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_WORKER = ("web",)
+"""Folders of tests that install packages in the source tree: two workers at once would tear each other's files."""
 DATA = Path(os.environ.get("EDGE_UNET_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -38,7 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, and what shares a costly fixture in one group of pytest-xdist (--dist loadgroup)."""
     items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
-        group = item.path.relative_to(ROOT).as_posix()
+        path = item.path.relative_to(ROOT)
+        group = path.parent.as_posix() if path.parent.name in ONE_WORKER else path.as_posix()
         callspec = getattr(item, "callspec", None)
         shared = [name for name in PER_CASE if callspec is not None and name in callspec.params]
         item.add_marker(pytest.mark.xdist_group("-".join([group, *(str(callspec.params[name]) for name in shared)])))
