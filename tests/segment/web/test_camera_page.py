@@ -183,6 +183,7 @@ def test_the_mask_on_the_screen_is_the_hosts(visit: Visit, bundle: Path, precisi
     choice = (
         f"[...document.querySelectorAll('.model')].find((m) => m.textContent.startsWith('{precision.upper()} WASM'))"
     )
+    assert visit.state() == "live"
     visit.browser.evaluate(f"{choice}.click()")
     found = visit.masked(f"{precision} wasm")
     assert (found["width"], found["height"]) == (WIDTH, HEIGHT)
@@ -198,6 +199,7 @@ def test_the_mask_on_the_screen_is_the_hosts(visit: Visit, bundle: Path, precisi
 
 
 def test_a_thumb_reaches_everything_and_nothing_leaves_the_screen(visit: Visit) -> None:
+    assert visit.state() == "live"
     assert visit.browser.evaluate("document.scrollingElement.scrollWidth") <= PHONE[0]
     assert visit.browser.evaluate(SMALL) == []
     middle = "document.getElementById('snapshot').getBoundingClientRect().y"
