@@ -38,8 +38,9 @@ def camera(
     as_json: Json = False,
 ) -> None:
     """Segment a camera or a video live, with overlay, latency and FPS; --web: on a phone, in its browser."""
+    from edge_unet.core.duration import parse_ms
     from edge_unet.pipeline.camera import one_bundle, run_camera
-    from edge_unet.segment.camera.options import CameraOptions, milliseconds
+    from edge_unet.segment.camera.options import CameraOptions
 
     say = say_to(as_json)
     if web:
@@ -53,7 +54,8 @@ def camera(
         return emit(segment_images(bundle, source, masks, overlap=tiled, threads=threads, say=say), as_json)
     options = CameraOptions(
         sink=sink, frames=frames, alpha=alpha, threads=threads, loop=loop, realtime=realtime, record=record,
-        record_clean=record_clean, results=results, deadline_ms=milliseconds(deadline),
+        record_clean=record_clean, results=results,
+        deadline_ms=None if deadline is None else parse_ms(deadline, "--deadline"),
     )  # fmt: skip
     emit(run_camera(bundles, source, options, plot=plot, say=say), as_json)
 

@@ -71,8 +71,9 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Cut a network to one of its heads: the level you name, or the best one that keeps the limits."""
+    from edge_unet.core.duration import parse_ms
     from edge_unet.core.errors import UsageError
-    from edge_unet.pipeline.prune import budget_in_ms, prune_checkpoint, prune_to_limits
+    from edge_unet.pipeline.prune import prune_checkpoint, prune_to_limits
 
     if level is not None and (budget is not None or max_drop is not None):
         raise UsageError("prune: expected --level or limits (--budget, --max-drop), received both")
@@ -80,7 +81,7 @@ def prune(
     if level is not None:
         row = prune_checkpoint(checkpoint, level, out)
     else:
-        budget_ms = None if budget is None else budget_in_ms(budget)
+        budget_ms = None if budget is None else parse_ms(budget, "--budget")
         row = prune_to_limits(
             checkpoint, out, target=target, budget_ms=budget_ms, max_drop=max_drop, data=data, rapid=rapid,
             threads=threads, say=say,
@@ -166,12 +167,12 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the edge_unet of a latency budget on this machine. The same command goes on where it stopped."""
-    from edge_unet.pipeline.prune import budget_in_ms
+    from edge_unet.core.duration import parse_ms
     from edge_unet.pipeline.search import SearchOptions
     from edge_unet.pipeline.search import search as run
 
     options = SearchOptions(
-        budget_ms=budget_in_ms(budget), target=target, recipe=recipe, data=data, trials=trials, epochs=epochs,
+        budget_ms=parse_ms(budget, "--budget"), target=target, recipe=recipe, data=data, trials=trials, epochs=epochs,
         size=size, images=images, storage=storage, out=out, table=table, proxy=proxy, finalists=finalists,
         seeds=seeds, validate=validate, rapid=rapid, busy=busy, seed=seed, threads=threads,
     )  # fmt: skip

@@ -84,9 +84,27 @@ PLANS: Mapping[str, Plan] = registry(
                 (Step(128, kind="large"), Step(64), Step(64)),
             ),
         ),
-        ("small", Plan((Stage(64, 2), Stage(128, 2), Stage(256, 2)), (Step(128), Step(64)))),
-        ("base", Plan((Stage(64, 3), Stage(128, 5), Stage(256, 5)), (Step(128, 2), Step(64, 2)))),
-        ("large", Plan((Stage(128, 4), Stage(128, 6), Stage(256, 7)), (Step(128, 2), Step(128, 2)))),
+        (
+            "small",
+            Plan(
+                (Stage(64, 2), Stage(128, 2), Stage(192, 2), Stage(256, 2, "large", 2)),
+                (Step(128, kind="large"), Step(128), Step(64)),
+            ),
+        ),
+        (
+            "base",
+            Plan(
+                (Stage(64, 3), Stage(128, 5), Stage(256, 5), Stage(320, 2, "large", 2)),
+                (Step(128, kind="large"), Step(128, 2), Step(64, 2)),
+            ),
+        ),
+        (
+            "large",
+            Plan(
+                (Stage(128, 4), Stage(128, 6), Stage(256, 7), Stage(384, 2, "large", 2)),
+                (Step(128, kind="large"), Step(128, 2), Step(128, 2)),
+            ),
+        ),
         (
             "portable-nano",
             Plan(

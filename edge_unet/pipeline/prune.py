@@ -209,20 +209,3 @@ def _dice(bundles: Sequence[Bundle], data: Path | None, threads: int) -> list[fl
     frames: FrameSet = frames_from(data, manifest.preprocess, manifest.classes)
     quiet: list[str] = []
     return [evaluate(bundle.folder, data, frames=frames, threads=threads, say=quiet.append).dice for bundle in bundles]
-
-
-def budget_in_ms(text: str) -> float:
-    """'10ms', '0.5 s' or '10' (milliseconds). Raises UsageError for anything else."""
-    stripped = text.strip().lower()
-    unit = 1.0
-    if stripped.endswith("ms"):
-        stripped = stripped[:-2]
-    elif stripped.endswith("s"):
-        stripped, unit = stripped[:-1], 1000.0
-    try:
-        value = float(stripped) * unit
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--budget {text!r}: expected a positive time such as 10ms")
-    return value

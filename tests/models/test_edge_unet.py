@@ -18,9 +18,6 @@ from edge_unet.models.edge_unet_parts import DepthToSpace, SpaceToDepth
 from edge_unet.quantization.fold import trace_folded
 
 MEASURED = {
-    "small": ("L3", 3.70e6, 2.30e9),
-    "base": ("L3", 8.38e6, 4.71e9),
-    "large": ("L3", 12.3e6, 10.5e9),
     "portable-nano": ("L4", 0.454e6, 0.284e9),
 }
 """Variant -> (last level, parameters, MACs) of the shapes that were timed before the family was built."""
@@ -77,5 +74,5 @@ def test_branches_fold_into_the_shape_without_them() -> None:
 def test_what_it_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown edge_unet variant 'pico'; known: base, large, nano"):
         build(recipe_of(ModelSpec(name="edge_unet", variant="pico", depth=4)))
-    with pytest.raises(UsageError, match=r"edge_unet small has model.depth = 4, received 5"):
-        build(recipe_of(ModelSpec(name="edge_unet", variant="small", depth=5)))
+    with pytest.raises(UsageError, match=r"edge_unet small has model.depth = 5, received 4"):
+        build(recipe_of(ModelSpec(name="edge_unet", variant="small", depth=4)))

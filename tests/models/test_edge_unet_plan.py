@@ -64,9 +64,9 @@ def test_texts_of_the_shipped_plans() -> None:
     """Pinned: checkpoints hold these texts."""
     assert {name: format_plan(plan) for name, plan in PLANS.items()} == {
         "nano": "64x1,64x1,128x1,192x2Lk2/128L,64,64",
-        "small": "64x2,128x2,256x2/128,64",
-        "base": "64x3,128x5,256x5/128x2,64x2",
-        "large": "128x4,128x6,256x7/128x2,128x2",
+        "small": "64x2,128x2,192x2,256x2Lk2/128L,128,64",
+        "base": "64x3,128x5,256x5,320x2Lk2/128L,128x2,64x2",
+        "large": "128x4,128x6,256x7,384x2Lk2/128L,128x2,128x2",
         "portable-nano": "32x1,64x1k2,128x2Lk2,192x2Lk2/96L,64,32",
         "portable-small": "32x2,64x3k2,128x3Lk2,128x2Lk2/96L,64,32",
     }

@@ -10,7 +10,7 @@ from small_road import quiet, write_pairs
 from edge_unet.core.errors import AccuracyGateError, PerformanceGateError, UsageError
 from edge_unet.models.checkpoint import load_checkpoint
 from edge_unet.pipeline.export import export, resolve_targets
-from edge_unet.pipeline.prune import LevelCost, budget_in_ms, choose, levels, prune_checkpoint, prune_to_limits
+from edge_unet.pipeline.prune import LevelCost, choose, levels, prune_checkpoint, prune_to_limits
 from edge_unet.pipeline.quantize import quantize_checkpoint
 from edge_unet.pipeline.train import Overrides, run_training
 from edge_unet.pipeline.verify import verify
@@ -126,14 +126,3 @@ def test_without_data_the_deepest_within_the_budget() -> None:
 def test_limits_that_exclude_each_other() -> None:
     with pytest.raises(AccuracyGateError, match=r"no level within 1 ms has a Dice of 0\.8000: the best, L1"):
         choose(COSTS, budget_ms=1, max_drop=1)
-
-
-@pytest.mark.parametrize(("text", "value"), [("10ms", 10), ("10 ms", 10), ("0.5s", 500), ("7.5", 7.5)])
-def test_budgets(text: str, value: float) -> None:
-    assert budget_in_ms(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "fast", "-3ms", "0", "nan", "inf ms"])
-def test_no_budgets(text: str) -> None:
-    with pytest.raises(UsageError, match="expected a positive time such as 10ms"):
-        budget_in_ms(text)

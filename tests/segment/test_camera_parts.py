@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_unet.core.errors import UsageError
 from edge_unet.segment.camera.capture import Capture
 from edge_unet.segment.camera.keys import HELP, View, press
-from edge_unet.segment.camera.options import CameraOptions, milliseconds
+from edge_unet.segment.camera.options import CameraOptions
 from edge_unet.segment.camera.playback import Looped, Pace
 from edge_unet.segment.camera.recording import Results, VideoFile
 from edge_unet.segment.camera.sinks import RtspStream, open_sink
@@ -215,15 +215,6 @@ class TestStats:
         assert (row["fps"], row["deadline"], row["frame"]["p90_ms"]) == (None, None, None)
         assert CameraStats(("one",)).fps is None
         assert "0 frames" in CameraStats(("one",)).summary()
-
-    @pytest.mark.parametrize(("text", "value"), [("20ms", 20), ("0.02 s", 20), ("20", 20), (None, None)])
-    def test_deadlines(self, text: str | None, value: float | None) -> None:
-        assert milliseconds(text) == value
-
-    @pytest.mark.parametrize("text", ["", "soon", "-3ms", "0", "inf", "nan"])
-    def test_no_deadlines(self, text: str) -> None:
-        with pytest.raises(UsageError, match="--deadline"):
-            milliseconds(text)
 
 
 class TestRecordings:

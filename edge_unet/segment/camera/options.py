@@ -38,22 +38,3 @@ class CameraOptions:
 
     def _sink_file(self) -> Path | None:
         return Path(self.sink.removeprefix("file://")) if self.sink.startswith("file://") else None
-
-
-def milliseconds(text: str | None) -> float | None:
-    """'20ms', '0.02 s' or '20' -> 20.0. Raises UsageError for anything that is not a positive time."""
-    if text is None:
-        return None
-    stripped = text.strip().lower()
-    unit = 1.0
-    if stripped.endswith("ms"):
-        stripped = stripped[:-2]
-    elif stripped.endswith("s"):
-        stripped, unit = stripped[:-1], 1000.0
-    try:
-        value = float(stripped) * unit
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--deadline {text!r}: expected a positive time such as 20ms")
-    return value
