@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge_unet.core.argmax import class_ids, planes_of
+
 Tensors = Mapping[str, NDArray[Any]]
 """Tensor name -> array. The layout of each array is in its TensorSpec."""
 
@@ -151,9 +153,20 @@ def mask_from_output(output: NDArray[Any], spec: TensorSpec) -> NDArray[np.uint8
     if output.shape[axis] == 1:
         flat = output[:, 0] if axis == 1 else output[..., 0]  # (N, H, W)
         return np.asarray((flat > _zero_of(spec)).view(np.uint8))
-    if spec.scale is not None and spec.dtype.startswith("float"):  # what the grid makes equal must stay equal
-        return mask_from_logits(logits_from_output(output, spec))
-    return np.asarray(output.argmax(axis=axis).astype(np.uint8))
+    masks = (class_ids(_codes(image if axis == 1 else planes_of(image), spec)) for image in output)
+    return np.stack(list(masks))  # (N, H, W)
+
+
+def _codes(planes: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """(C, H, W) raw values -> what orders them as their logits: a float on a grid becomes its code, since what the grid
+    makes equal must stay equal."""
+    if spec.scale is None or not spec.dtype.startswith("float"):
+        return planes
+    codes = np.empty(planes.shape, np.int8)
+    step = np.float32(spec.scale)
+    for plane, code in zip(planes, codes, strict=True):  # a plane at a time stays in the cache
+        code[...] = np.clip(np.rint(plane.astype(np.float32) / step), -128, 127)
+    return codes
 
 
 def _zero_of(spec: TensorSpec) -> int | np.float32:

@@ -86,7 +86,7 @@ def test_grey_needs_one_channel() -> None:
         PreprocessSpec(height=8, width=8, channels=1)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 11])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize(
     ("dtype", "scale", "zero_point"),

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "types.hpp"
 
@@ -30,39 +31,51 @@ inline void write_input(const std::uint8_t* pixels, const TensorSpec& spec, cons
   }
 }
 
-// One logit of output `spec`, on its grid where it has one.
-inline float logit_at(const void* output, const TensorSpec& spec, std::size_t place) {
-  switch (spec.dtype) {
-    case DType::kInt8:
-      return (float(static_cast<const std::int8_t*>(output)[place]) - float(spec.zero_point)) * spec.scale;
-    case DType::kUint8:
-      return (float(static_cast<const std::uint8_t*>(output)[place]) - float(spec.zero_point)) * spec.scale;
-    case DType::kFloat32: break;
+// (channels, plane) or (plane, channels) values -> the first channel of the largest; one channel: value > zero.
+template <typename T>
+void class_ids(const T* values, std::size_t channels, bool channels_last, T zero, std::vector<std::uint8_t>& ids) {
+  const std::size_t plane = ids.size();
+  if (channels == 1) {
+    for (std::size_t i = 0; i < plane; ++i) ids[i] = std::uint8_t(values[i] > zero);
+    return;
   }
-  const float real = static_cast<const float*>(output)[place];
-  if (!spec.has_grid) return real;
-  return std::clamp(std::nearbyint(real / spec.scale), -128.0f, 127.0f) * spec.scale;
+  if (channels_last) {
+    for (std::size_t i = 0; i < plane; ++i) {
+      const T* pixel = values + i * channels;
+      ids[i] = std::uint8_t(std::max_element(pixel, pixel + channels) - pixel);
+    }
+    return;
+  }
+  std::vector<T> most(values, values + plane);
+  std::fill(ids.begin(), ids.end(), std::uint8_t(0));
+  for (std::size_t c = 1; c < channels; ++c) {  // a plane at a time, which compilers turn into vector instructions
+    const T* next = values + c * plane;
+    for (std::size_t i = 0; i < plane; ++i) {
+      ids[i] = next[i] > most[i] ? std::uint8_t(c) : ids[i];
+      most[i] = std::max(most[i], next[i]);
+    }
+  }
 }
 
-// Output `spec` -> (height, width) class ids: logit > 0 for one channel, else the first of the largest.
+// Output `spec` -> (height, width) class ids: logit > 0 for one channel, else the first of the largest. Read from the
+// codes: no logit is computed. A float on a grid becomes its code first, since what the grid makes equal stays equal.
 inline Image read_mask(const void* output, const TensorSpec& spec) {
   Image mask(spec.height(), spec.width(), 1);
-  const std::size_t plane = mask.pixels.size();
   const std::size_t channels = std::size_t(spec.channels());
-  for (std::size_t i = 0; i < plane; ++i) {
-    const auto logit = [&](std::size_t c) {
-      return logit_at(output, spec, spec.layout == Layout::kNhwc ? i * channels + c : c * plane + i);
-    };
-    std::size_t best = 0;
-    float most = logit(0);
-    for (std::size_t c = 1; c < channels; ++c) {
-      const float value = logit(c);
-      if (value > most) {
-        most = value;
-        best = c;
-      }
+  const bool last = spec.layout == Layout::kNhwc;
+  if (spec.dtype == DType::kInt8) {
+    class_ids(static_cast<const std::int8_t*>(output), channels, last, std::int8_t(spec.zero_point), mask.pixels);
+  } else if (spec.dtype == DType::kUint8) {
+    class_ids(static_cast<const std::uint8_t*>(output), channels, last, std::uint8_t(spec.zero_point), mask.pixels);
+  } else if (spec.has_grid) {
+    const float* real = static_cast<const float*>(output);
+    std::vector<std::int8_t> codes(mask.pixels.size() * channels);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      codes[i] = std::int8_t(std::clamp(std::nearbyint(real[i] / spec.scale), -128.0f, 127.0f));
     }
-    mask.pixels[i] = channels == 1 ? std::uint8_t(most > 0.0f) : std::uint8_t(best);
+    class_ids(codes.data(), channels, last, std::int8_t(0), mask.pixels);
+  } else {
+    class_ids(static_cast<const float*>(output), channels, last, 0.0f, mask.pixels);
   }
   return mask;
 }

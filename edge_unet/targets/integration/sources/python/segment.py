@@ -95,13 +95,16 @@ def feed_from_pixels(pixels: Any, source: dict[str, Any], spec: dict[str, Any]) 
 
 def mask_from_output(output: Any, sink: dict[str, Any]) -> Any:
     """The raw output -> (h, w) class ids: logit > 0 for one channel, else argmax."""
-    real = output.astype(np.float32)
-    if sink["scale"] is not None and sink["dtype"] == "float32":
-        real = np.clip(np.rint(real / np.float32(sink["scale"])), -128, 127)
-    elif sink["scale"] is not None:
-        real = (real - np.float32(sink["zero_point"])) * np.float32(sink["scale"])
-    logits = real[0] if sink["layout"] == "NCHW" else real[0].transpose(2, 0, 1)  # (C, h, w)
-    return ((logits[0] > 0) if len(logits) == 1 else logits.argmax(axis=0)).astype(np.uint8)
+    planes = output[0] if sink["layout"] == "NCHW" else np.ascontiguousarray(output[0].transpose(2, 0, 1))  # (C, h, w)
+    if sink["scale"] is not None and sink["dtype"] == "float32":  # a value on a grid: its code
+        planes = np.clip(np.rint(planes / np.float32(sink["scale"])), -128, 127).astype(np.int8)
+    if len(planes) == 1:
+        return (planes[0] > (sink["zero_point"] or 0)).astype(np.uint8)
+    most, ids = planes[0].copy(), np.zeros(planes.shape[1:], np.uint8)
+    for number in range(1, len(planes)):  # whole planes at a time: many times as fast as argmax over a short axis
+        np.maximum(ids, (planes[number] > most) * np.uint8(number), out=ids)
+        np.maximum(most, planes[number], out=most)
+    return ids
 
 
 def inner_of(height: int, width: int, spec: dict[str, Any]) -> tuple[int, int, int, int]:
