@@ -8,33 +8,26 @@ Research use only, not a medical device.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.segment import annotate
-from edge_unet.segment.budget import StageTimes
 from edge_unet.segment.camera.reading import TimedFrame
 from edge_unet.segment.cleanup import Cleanup
-from edge_unet.segment.ensemble import Ensemble, Opinion, class_index
+from edge_unet.segment.ensemble import Ensemble, Opinion
 from edge_unet.segment.events import EventLog, thumbnail
 from edge_unet.segment.maps import draw_heat, restore_values
 from edge_unet.segment.objects import Change, Persistence, Tracked
-from edge_unet.segment.program import Loop, Say, require_source, run_loop, run_program
+from edge_unet.segment.program import App, AppOptions, Facts, app_parser, run_program
 from edge_unet.segment.quality import FrameQuality, QualityCheck, QualityLimits
 from edge_unet.segment.regions import regions_of
 from edge_unet.segment.steady import Hysteresis, SceneCut, Steady
-from edge_unet.segment.still import Still, StillReport, require_report_path, write_report
+from edge_unet.segment.still import Still
 
-NOTICE = "Research use only, not a medical device"
-BUDGET_MS = {"quality": 3.0, "model": 16.0, "steady": 2.0, "regions": 3.0, "draw": 5.0, "log": 2.0, "sink": 9.0}
-"""What a frame may take: 40 ms in all, 25 frames a second."""
 HELD_FRAMES = 12
 """So many refused frames in a row, half a second, and what was shown is forgotten."""
 MOST_STILLS = 12
@@ -50,32 +43,34 @@ class _Best:
     picture: NDArray[np.uint8]
 
 
-class Endoscopy:
-    """One run over one source: `frame` for every frame, then `finish`."""
+class Endoscopy(App):
+    """One run over one source."""
 
-    def __init__(self, given: argparse.Namespace, models: Ensemble, log: EventLog | None) -> None:
-        self.given, self.models, self.log = given, models, log
-        self.value = class_index(models.classes, given.class_name)
-        self.check = QualityCheck(QualityLimits(sharpness=given.sharpness))
+    title = "Endoscopy"
+    notice = "Research use only, not a medical device"
+    budget_ms: ClassVar = {
+        "quality": 3.0, "model": 16.0, "steady": 2.0, "regions": 3.0, "draw": 5.0, "log": 2.0, "sink": 9.0,
+    }  # fmt: skip
+    """What a frame may take: 40 ms in all, 25 frames a second."""
+
+    def __init__(self, given: AppOptions, models: Ensemble, log: EventLog | None) -> None:
+        super().__init__(given, models, log)
+        self.quality = QualityCheck(QualityLimits(sharpness=given.sharpness))
         self.cut = SceneCut()
         self.steady = Steady(Hysteresis(rate=given.rate, on=given.on, off=given.off))
         self.persistence = Persistence(given.appear, given.vanish)
         self.cleanup: Cleanup | None = None
-        self.times = StageTimes(BUDGET_MS)
         self.best: dict[int, _Best] = {}
-        self.counts = {"frames": 0, "refused": 0, "cuts": 0, "regions": 0}
+        self.counts |= {"refused": 0, "cuts": 0, "regions": 0}
         self.change = Change((), (), ())
         self.reasons: tuple[str, ...] = ()
         self.held = 0
-        self.last_s = 0.0
 
-    def frame(self, timed: TimedFrame) -> NDArray[np.uint8]:
-        """Judge and draw one frame; returns the picture to show."""
+    def draw(self, timed: TimedFrame) -> NDArray[np.uint8]:
+        """Judge and draw one frame."""
         pixels = timed.pixels
-        self.counts["frames"] += 1
-        self.last_s = timed.time_s
         with self.times.stage("quality"):
-            quality, cut = self.check(pixels), self.cut(pixels)
+            quality, cut = self.quality(pixels), self.cut(pixels)
         if cut:
             self._forget(timed, "cut")
             self.counts["cuts"] += 1
@@ -158,7 +153,7 @@ class Endoscopy:
             place = (left * factor, top * factor - 6)
             annotate.draw_label(picture, f"#{one.number}  {one.region.share:.1%}", place, colour)
         annotate.draw_panel(picture, self._text(opinion, quality))
-        annotate.draw_panel(picture, [(NOTICE, annotate.AMBER)], "bottom left")
+        annotate.draw_panel(picture, [(self.notice, annotate.AMBER)], "bottom left")
         return picture
 
     def _unsure(self, opinion: Opinion | None) -> NDArray[np.float32] | None:
@@ -192,22 +187,16 @@ class Endoscopy:
     def _longest(self) -> list[_Best]:
         return sorted(self.best.values(), key=lambda b: -b.region.seen)[:MOST_STILLS]
 
-    def finish(self, loop: Loop) -> dict[str, Any]:
-        """Log the end and write the report; returns the run's figures."""
-        row = {"notice": NOTICE, "model": self.models.title, **self.counts, "loop": loop.row()}
-        if self.log is not None:
-            self.log.write("ended", self.counts["frames"], self.last_s, self.counts)
-        if self.given.report:
-            facts = (
-                ("source", Path(self.given.source).name),
-                ("frame size", f"{loop.width} x {loop.height}"),
-                ("model", self.models.title),
-                ("frames", f"{self.counts['frames']}, {self.counts['refused']} refused, {self.counts['cuts']} cuts"),
-                ("regions", f"{self.counts['regions']} (the {MOST_STILLS} longest seen are shown, each where largest)"),
-            )
-            stills = sorted(self._longest(), key=lambda b: b.first_s)
-            write_report(self.given.report, StillReport("Endoscopy run", NOTICE, facts, tuple(map(_still, stills))))
-        return row | {"latency": self.times.row()}
+    def facts(self) -> Facts:
+        """For the report's head."""
+        return (
+            ("frames", f"{self.counts['frames']}, {self.counts['refused']} refused, {self.counts['cuts']} cuts"),
+            ("regions", f"{self.counts['regions']} (the {MOST_STILLS} longest seen are shown, each where largest)"),
+        )
+
+    def stills(self) -> tuple[Still, ...]:
+        """The regions that were seen longest, in the order in which they came."""
+        return tuple(map(_still, sorted(self._longest(), key=lambda b: b.first_s)))
 
 
 def _still(best: _Best) -> Still:
@@ -223,48 +212,19 @@ def _still(best: _Best) -> Still:
     return Still(f"Region {best.region.number}", best.picture, facts)
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> AppOptions:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="folder written by edge-unet export")
-    parser.add_argument("--source", default="0", help="0, v4l2:///dev/video0, file://PATH, rtsp://…, csi://0")
-    parser.add_argument("--sink", default="none", help="window, file://PATH or none")
-    parser.add_argument("--frames", type=int, help="stop after so many")
-    parser.add_argument("--log", type=Path, help="append events to this JSONL file")
-    parser.add_argument("--report", type=Path, help="write a still report, .html or .png")
-    parser.add_argument("--uncertainty", action="store_true", help="show where the model is unsure")
-    parser.add_argument(
-        "--ensemble", type=Path, nargs="+", default=[], metavar="BUNDLE", help="other levels of the network"
-    )
-    parser.add_argument("--class-name", help="class to outline; default: the first that is not background")
-    parser.add_argument("--smallest", type=float, default=0.002, help="smallest region, share of the frame")
-    parser.add_argument(
-        "--sharpness", type=float, default=QualityLimits().sharpness, help="frames below it are refused"
-    )
-    parser.add_argument("--rate", type=float, default=0.4, help="weight of the newest frame")
-    parser.add_argument("--on", type=float, default=0.6, help="probability at which a pixel switches on")
-    parser.add_argument("--off", type=float, default=0.4, help="probability below which it switches off")
-    parser.add_argument("--appear", type=int, default=3, help="frames until a region is shown")
-    parser.add_argument("--vanish", type=int, default=5, help="frames it is kept without being found")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
-    return parser.parse_args(arguments)
-
-
-def run(given: argparse.Namespace, say: Say) -> tuple[dict[str, Any], StageTimes]:
-    """Check what was asked for, then run the loop; returns the run's figures and times."""
-    require_source(given.source)
-    if given.report:
-        require_report_path(given.report)
-    with ExitStack() as stack:
-        models = stack.enter_context(Ensemble([given.bundle, *given.ensemble], threads=given.threads))
-        header = {"notice": NOTICE, "source": given.source, "model": models.title}
-        log = stack.enter_context(EventLog(given.log, header)) if given.log else None
-        app = Endoscopy(given, models, log)
-        say(f"{NOTICE}. {models.title} on {given.source}; ctrl-C stops")
-        loop = run_loop(given.source, given.sink, app.frame, app.times, frames=given.frames, say=say)
-        return app.finish(loop), app.times
+    parser = app_parser(__doc__)
+    add = parser.add_argument
+    add("--smallest", type=float, default=0.002, help="smallest region, share of the frame")
+    add("--sharpness", type=float, default=QualityLimits().sharpness, help="frames below it are refused")
+    add("--rate", type=float, default=0.4, help="weight of the newest frame")
+    add("--on", type=float, default=0.6, help="probability at which a pixel switches on")
+    add("--off", type=float, default=0.4, help="probability below which it switches off")
+    add("--appear", type=int, default=3, help="frames until a region is shown")
+    add("--vanish", type=int, default=5, help="frames it is kept without being found")
+    return parser.parse_args(arguments, AppOptions())
 
 
 if __name__ == "__main__":
-    sys.exit(run_program(run, parse(None)))
+    sys.exit(run_program(Endoscopy, parse(None)))
