@@ -14,7 +14,7 @@ missing   = $(foreach p,$(PROGRAMS),$(if $(shell command -v $(word 1,$(subst :, 
 
 APT       = -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
 
-.PHONY: demo test check matrix peers arm64 programs setup clean
+.PHONY: demo test check matrix peers arm64 page programs setup clean
 
 demo: setup  ## shipped model -> all targets -> verify -> bench -> report.html (DATA=dir: fine-tune on it first)
 	$(BIN)/edge-unet demo --out $(OUT) $(if $(DATA),--data $(DATA))
@@ -44,6 +44,10 @@ peers: setup  ## peers beside the reference model at 256x256, some minutes with 
 arm64: setup  ## x86 against emulated arm64, bit by bit; never timed (apt, dpkg; kept in out/arm64)
 	$(BIN)/python benchmarks/arm64/run.py --out benchmarks/results/$(shell date +%F)-arm64.json
 
+page: setup  ## the phone's camera page, from its lockfile (Node 20.19, npm): a wheel built after this carries it
+	cd apps/camera-web && npm ci
+	$(BIN)/python -m edge_unet.segment.web.page
+
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -53,4 +57,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## remove the virtual environment and everything that was generated
-	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) out dist build edge_unet/segment/web/page apps/camera-web/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

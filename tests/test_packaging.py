@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.message
 import importlib.util
+import shutil
 import subprocess
 import sys
 import venv
@@ -33,23 +34,66 @@ EXTRAS = {
 }
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the working tree as `python -m build --wheel` builds it."""
+PAGE = "edge_unet/segment/web/page/"
+CARRIED = ("index.html", "sw.js", ".source.sha256", "assets/main.js", "runtime/1.0/ort-wasm-simd-threaded.wasm")
+LEFT_OUT = ("runtime/1.0/ort-wasm-simd-threaded.asyncify.wasm", "runtime/1.0/ort-wasm-simd-threaded.asyncify.mjs")
+
+
+def built(tree: Path, *kinds: str) -> Path:
+    """What `python -m build` makes of a tree; the wheel where it makes several."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed (pip install hatchling): without network no wheel can be built")
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    out = tree.parent / "dist"
+    command = [sys.executable, "-m", "build", *kinds, "--no-isolation", "--outdir", str(out), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = out.iterdir()
-    return built
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the working tree as git has it: whether `make page` was run here makes no difference."""
+    copy = tmp_path_factory.mktemp("tree") / "edge-unet"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(PACKAGE, copy / "edge_unet", ignore=shutil.ignore_patterns("__pycache__", "page"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tree: Path) -> Path:
+    """Of a tree without a built page."""
+    return built(tree, "--wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel_with_page(tree: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tree in which something stands for the built page; by way of the sdist, as a release is built."""
+    copy = tmp_path_factory.mktemp("page") / "edge-unet"
+    shutil.copytree(tree, copy)
+    for name in (*CARRIED, *LEFT_OUT):
+        path = copy / PAGE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"this is {name}", encoding="utf-8")
+    return built(copy)
 
 
 @pytest.fixture(scope="module")
 def names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
+
+
+def test_a_built_page_is_in_the_wheel_without_the_runtime_that_wasm_does_not_load(
+    wheel_with_page: Path, names: set[str]
+) -> None:
+    assert not [name for name in names if name.startswith(PAGE)]
+    with zipfile.ZipFile(wheel_with_page) as archive:
+        assert set(archive.namelist()) - names == {PAGE + name for name in CARRIED}
+        assert names <= set(archive.namelist())
+        assert archive.read(f"{PAGE}index.html") == b"this is index.html"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +131,8 @@ def test_data_files_that_code_reads_are_in_it(names: set[str]) -> None:
 
 
 def test_a_wheel_is_small(wheel: Path) -> None:
-    """Nearly all of it are the weights of the shipped models, in float32 because QAT goes on from them."""
+    """Nearly all of it are the weights of the shipped models, in float32 because QAT goes on from them. A page brings
+    at most 4 MB more: tests/segment/web/test_camera_page.py."""
     assert wheel.stat().st_size < 16_000_000
 
 

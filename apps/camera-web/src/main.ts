@@ -10,7 +10,7 @@ import { Live } from "./live";
 import type { Listing } from "./manifest";
 import { keepOffline, offerInstall } from "./offline";
 import type { Started } from "./protocol";
-import { threadsFor } from "./runtime";
+import { hasLarge, threadsFor } from "./runtime";
 import { download, picture, stamp } from "./save";
 import { modelNote, openSheet, readySheet, showCameras, showFacts, showModels } from "./sheet";
 import { FULL, RAPID, type Schedule } from "./timing";
@@ -37,7 +37,8 @@ async function begin(): Promise<void> {
   try {
     const listing = (await (await fetch("/files.json")).json()) as Listing;
     const runtimeFiles = new URL(__RUNTIME_FILES__, location.href).href;
-    started = await client.call("start", { variants: listing.variants, runtimeFiles, threads });
+    const large = hasLarge(listing.files);
+    started = await client.call("start", { variants: listing.variants, runtimeFiles, large, threads });
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     return showCard({ title: "The model did not load", text, button: again() }, "failed");

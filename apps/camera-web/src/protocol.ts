@@ -53,7 +53,7 @@ export interface Timings {
 }
 
 export interface Calls {
-  start: { ask: { variants: Variant[]; runtimeFiles: string; threads: number }; answer: Started };
+  start: { ask: { variants: Variant[]; runtimeFiles: string; large: boolean; threads: number }; answer: Started };
   use: { ask: { key: string }; answer: null };
   segment: { ask: { picture: ImageBitmap }; answer: Segmented };
   bench: { ask: { keys: string[]; schedule: Schedule; frame: Frame | null }; answer: Timings };

@@ -24,9 +24,10 @@ export function threadsFor(cores: number | undefined, isolated: boolean, asked =
   return Math.max(1, Math.min(4, Math.ceil((cores ?? 1) / 2)));
 }
 
-/** What this browser offers, WASM first. */
-export async function providers(): Promise<Provider[]> {
+/** What this browser offers, WASM first; `large`: the server has the build with WebGPU and WebNN, a wheel has not. */
+export async function providers(large: boolean): Promise<Provider[]> {
   const found: Provider[] = ["wasm"];
+  if (!large) return found;
   const browser = navigator as Navigator & {
     gpu?: { requestAdapter(): Promise<unknown> };
     ml?: { createContext(options?: object): Promise<unknown> };
@@ -34,6 +35,11 @@ export async function providers(): Promise<Provider[]> {
   if (await browser.gpu?.requestAdapter().catch(() => null)) found.push("webgpu");
   if (await browser.ml?.createContext().catch(() => null)) found.push("webnn");
   return found;
+}
+
+/** Whether the files of a server hold the build with WebGPU and WebNN. */
+export function hasLarge(files: readonly string[]): boolean {
+  return files.some((file) => file.endsWith(".asyncify.wasm"));
 }
 
 const loaded = new Map<string, Promise<Runtime>>();

@@ -17,10 +17,10 @@ function say(text: string, share: number | null = null): void {
   postMessage({ progress } satisfies FromWorker);
 }
 
-async function start({ variants, runtimeFiles, threads }: Calls["start"]["ask"]): Promise<Started> {
+async function start({ variants, runtimeFiles, large, threads }: Calls["start"]["ask"]): Promise<Started> {
   say("Fetching the model");
   const bundles = await Promise.all(variants.map(openBundle));
-  const offered = await providers();
+  const offered = await providers(large);
   const trials: Trial[] = [];
   models.clear();
   for (const provider of offered) {

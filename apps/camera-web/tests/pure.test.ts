@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { nextCamera } from "../src/camera";
 import { bestOfEach, choose, refusal, type Trial } from "../src/choose";
 import { browserOf, machineOf } from "../src/device";
@@ -6,7 +6,7 @@ import { Latest } from "../src/latest";
 import { checkManifest } from "../src/manifest";
 import { meanOf, percentile, Window } from "../src/percentiles";
 import { roundHalfEven } from "../src/rounding";
-import { threadsFor } from "../src/runtime";
+import { hasLarge, providers, threadsFor } from "../src/runtime";
 import { stamp } from "../src/save";
 import { measure, type Schedule } from "../src/timing";
 
@@ -135,4 +135,19 @@ it("refuses manifests it cannot run", () => {
 
 it("stamps files with the user's own time", () => {
   expect(stamp(new Date(2026, 10, 21, 9, 5, 7))).toBe("2026-11-21T09-05-07");
+});
+
+describe("providers", () => {
+  const gpu = { requestAdapter: async () => ({}) };
+  afterEach(() => void vi.unstubAllGlobals());
+  it("are what the browser has, where the server has the runtime for it", async () => {
+    vi.stubGlobal("navigator", { gpu, ml: { createContext: async () => { throw new Error("none"); } } });
+    expect(await providers(true)).toEqual(["wasm", "webgpu"]);
+    expect(await providers(false)).toEqual(["wasm"]);
+  });
+  it("need the large build, which a wheel leaves out", () => {
+    const small = ["/index.html", "/runtime/1.0/ort-wasm-simd-threaded.wasm"];
+    expect(hasLarge(small)).toBe(false);
+    expect(hasLarge([...small, "/runtime/1.0/ort-wasm-simd-threaded.asyncify.wasm"])).toBe(true);
+  });
 });

@@ -83,7 +83,8 @@ def _twins(first: Bundle) -> tuple[Bundle, ...]:
 
 def site_of(page: Path, bundles: Sequence[Bundle]) -> dict[str, Entry]:
     """Address -> entry, for the built page in `page` and the bundles."""
-    table = {f"/{file.relative_to(page).as_posix()}": file for file in sorted(page.rglob("*")) if file.is_file()}
+    files = [file for file in sorted(page.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    table = {f"/{file.relative_to(page).as_posix()}": file for file in files}
     variants = []
     for bundle in bundles:
         base = f"/bundles/{sha256_of(bundle.folder / MANIFEST)[:16]}/"

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 import time
+import zlib
 from base64 import b64decode
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -30,14 +31,14 @@ from edge_unet.frames import read_mask, write_png
 from edge_unet.pipeline.camera_web import open_server
 from edge_unet.pipeline.export import export
 from edge_unet.segment.segmenter import Segmenter
-from edge_unet.segment.web.page import SOURCE, build
+from edge_unet.segment.web.page import SOURCE, build, built_page, cannot_build
 from edge_unet.targets.registry import TARGETS
 
-NPM = shutil.which("npm")
+NO_BUILD = cannot_build()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"),
-    pytest.mark.skipif(NPM is None, reason="npm is not installed"),
+    pytest.mark.skipif(NO_BUILD is not None, reason=f"the page cannot be built: {NO_BUILD}"),
 ]
 WIDTH, HEIGHT = 640, 480
 PHONE = (390, 844)
@@ -66,10 +67,9 @@ def quiet(line: str) -> None:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page, built by the same step that `camera --web` takes."""
-    assert NPM is not None
-    folder = tmp_path_factory.mktemp("page")
+    folder = tmp_path_factory.mktemp("built") / "page"
     try:
-        build(NPM, SOURCE, folder)
+        build(SOURCE, folder)
     except EdgeUnetError as error:
         if "npm ci" in str(error):
             pytest.skip(f"the page's packages cannot be installed here: {error}")
@@ -101,6 +101,20 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
             frame = cv2.cvtColor(scenes.load(number)[0], cv2.COLOR_RGB2YUV_I420).tobytes()
             out.write(b"FRAME\n" + frame)
     return path
+
+
+def test_what_a_wheel_takes_of_the_page_is_small(page: Path) -> None:
+    """The runtime for WASM is nearly all of it; the licence of that runtime goes with it."""
+    taken = [p for p in page.rglob("*") if p.is_file() and ".asyncify." not in p.name]
+    assert sum(len(zlib.compress(p.read_bytes())) for p in taken) < 4_000_000
+    assert sorted(p.suffix for p in taken if p.parent.parent.name == "runtime") == [".mjs", ".wasm"]
+    assert "MIT License" in (page / "licenses.txt").read_text(encoding="utf-8")
+
+
+def test_a_page_knows_what_it_was_built_from(page: Path) -> None:
+    lines: list[str] = []
+    assert built_page(lines.append, page, SOURCE) == page
+    assert lines == [], "nothing is built again"
 
 
 class Visit:

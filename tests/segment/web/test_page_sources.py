@@ -7,13 +7,14 @@ import re
 import runpy
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import pytest
 
-from edge_unet.segment.web.page import SOURCE
+from edge_unet.segment.web.page import BUILT_FROM, NODE, SOURCE, cannot_build, source_hash
 
-NPM = shutil.which("npm")
+NO_BUILD = cannot_build()
 FIXTURES = SOURCE / "tests" / "fixtures"
 
 
@@ -46,12 +47,47 @@ def test_sources_stay_readable() -> None:
     ] == []
 
 
+def test_the_node_that_is_asked_for_is_the_manifests() -> None:
+    manifest = json.loads((SOURCE / "package.json").read_text(encoding="utf-8"))
+    assert manifest["engines"] == {"node": f">={NODE[0]}.{NODE[1]}"}
+
+
+@pytest.mark.parametrize("version", ["v18.20.4", "v20.18.3", "no number"])
+def test_an_old_node_is_told_before_it_fails(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("node", "npm"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert cannot_build() == f"Node here is {version}: install 20.19 or newer"
+    (tmp_path / "node").write_text("#!/bin/sh\necho v22.3.0\n", encoding="utf-8")
+    assert cannot_build() is None
+
+
+def test_everything_that_the_page_is_built_from_counts(tmp_path: Path) -> None:
+    """Another name, other bytes, a file more: each is another source. What is not built does not count."""
+    copy = tmp_path / "source"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("node_modules"))
+    first = source_hash(copy)
+    assert first == source_hash(SOURCE)
+    shutil.rmtree(copy / "tests")
+    assert source_hash(copy) == first
+    for name in BUILT_FROM:
+        path = copy / name
+        file = path if path.is_file() else path / "more"
+        before = file.read_bytes() if file.exists() else None
+        file.write_bytes((before or b"") + b" ")
+        assert source_hash(copy) != first, name
+        file.unlink() if before is None else file.write_bytes(before)
+    assert source_hash(copy) == first
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(NPM is None, reason="npm is not installed")
+@pytest.mark.skipif(NO_BUILD is not None, reason=f"the page's tests cannot run: {NO_BUILD}")
 @pytest.mark.skipif(not (SOURCE / "node_modules").is_dir(), reason="npm ci was not run in apps/camera-web")
 def test_the_pages_own_tests_pass() -> None:
-    assert NPM is not None
-    done = subprocess.run([NPM, "test"], cwd=SOURCE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shutil.which("npm") or "npm", "test"], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"Tests.*?(\d+) passed", re.sub(r"\x1b\[[\d;]*m", "", done.stdout))
     assert passed is not None

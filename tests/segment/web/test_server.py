@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -17,9 +18,11 @@ from edge_unet.core.errors import EdgeUnetError, MissingBackendError, UsageError
 from edge_unet.core.spec import Precision
 from edge_unet.pipeline.camera_web import addresses, open_server
 from edge_unet.pipeline.export import export
-from edge_unet.segment.web.page import built_page
+from edge_unet.segment.web.page import STAMP, built_page, cannot_build, source_hash
 from edge_unet.segment.web.site import pair_of
 from edge_unet.targets.registry import TARGETS
+
+needs_npm = pytest.mark.skipif(cannot_build() is not None, reason=f"no build here: {cannot_build()}")
 
 
 def quiet(line: str) -> None:
@@ -43,6 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "runtime/1.0/run.mjs"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"this is {name}", encoding="utf-8")
+    (folder / ".source.sha256").write_text("not for the phone", encoding="utf-8")
     (folder.parent / "secret.txt").write_text("secret", encoding="utf-8")
     return folder
 
@@ -120,7 +124,7 @@ def test_the_listing_names_both_bundles_and_their_files_are_the_bundles(served: 
     [
         "/../secret.txt", "/assets/../../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", "//etc/passwd",
         "/etc/passwd", "/assets/", "/assets", "/bundles/", "/canonical.onnx",
-        "/index.html/../../secret.txt", "/.git/config",
+        "/index.html/../../secret.txt", "/.git/config", "/.source.sha256",
     ],
 )  # fmt: skip
 def test_what_is_not_in_the_table_does_not_exist(served: Served, path: str) -> None:
@@ -211,19 +215,64 @@ def test_addresses_are_what_a_phone_can_open() -> None:
     assert addresses("0.0.0.0", 8443, plain=False)[-1] == "https://localhost:8443/"
 
 
-def test_a_page_that_is_not_built_and_cannot_be_is_a_missing_backend(tmp_path: Path) -> None:
-    with pytest.raises(MissingBackendError, match="npm ci && npm run build") as caught:
+def test_an_install_without_the_page_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MissingBackendError, match=r"installed without the camera page.*make page") as caught:
         built_page(quiet, tmp_path / "page", tmp_path / "source")
     assert caught.value.exit_code == 5
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
-def test_a_build_that_fails_says_which_step(tmp_path: Path) -> None:
-    (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0.0"}', encoding="utf-8")
-    lines: list[str] = []
-    with pytest.raises(EdgeUnetError, match="npm ci failed"):
-        built_page(lines.append, tmp_path / "page", tmp_path)
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The source of a page that builds at once: npm copies a file."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "make.sh").write_text('mkdir -p "$2" && cp index.html "$2"\n', encoding="utf-8")
+    manifest = {"name": "x", "version": "1.0.0", "scripts": {"build": "sh make.sh"}}
+    (folder / "package.json").write_text(json.dumps(manifest), encoding="utf-8")
+    lock = {"name": "x", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": manifest}}
+    (folder / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    (folder / "index.html").write_text("one", encoding="utf-8")
+    return folder
+
+
+@needs_npm
+def test_a_page_is_built_once_and_again_when_its_source_is_another(source: Path, tmp_path: Path) -> None:
+    page, lines = tmp_path / "page", list[str]()
+    for text, said in (("one", 1), ("one", 1), ("two", 2)):
+        (source / "index.html").write_text(text, encoding="utf-8")
+        os.utime(source / "index.html", (0, 0))  # older than the page, as after an install
+        built_page(lines.append, page, source)
+        assert (page / "index.html").read_text(encoding="utf-8") == text
+        assert len(lines) == said
     assert "building the camera page" in lines[0]
+
+
+@needs_npm
+def test_a_build_that_fails_says_which_step_and_leaves_the_page(source: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    built_page(quiet, page, source)
+    (source / "index.html").unlink()
+    with pytest.raises(EdgeUnetError, match="npm run build failed"):
+        built_page(quiet, page, source)
+    assert (page / "index.html").read_text(encoding="utf-8") == "one"
+    (source / "package-lock.json").write_text("not JSON", encoding="utf-8")
+    os.utime(source / "package-lock.json", (2e9, 2e9))
+    with pytest.raises(EdgeUnetError, match="npm ci failed"):
+        built_page(quiet, page, source)
+
+
+def test_a_page_of_another_source_is_not_served_where_it_cannot_be_built(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "index.html").write_text("built", encoding="utf-8")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingBackendError, match=r"was built from another source and npm is not here.*make page"):
+        built_page(quiet, page, source)
+    (page / STAMP).write_text(source_hash(source), encoding="utf-8")
+    assert built_page(quiet, page, source) == page
 
 
 def test_a_built_page_without_its_source_is_taken(tmp_path: Path) -> None:
