@@ -128,23 +128,43 @@ class Join(nn.Module):
         return y
 
 
+WIDEST_HEAD = 1024
+"""Channels of a head's 1x1 convolution: what one class needs at 1/32. Eleven classes would need 11264 there, two
+million parameters for the coarsest level alone."""
+
+
+def shuffled_by(stride: int, classes: int) -> int:
+    """How many of a head's `stride` input pixels, a power of two, it tells apart per axis within WIDEST_HEAD."""
+    while classes * stride**2 > WIDEST_HEAD and stride > 1:
+        stride //= 2
+    return stride
+
+
+def to_full_size(stride: int, factor: int) -> nn.Module:
+    """(N, C * factor**2, H / stride, W / stride) -> (N, C, H, W): depth to space, then each pixel repeated."""
+    shuffle = DepthToSpace(factor)
+    return shuffle if factor == stride else nn.Sequential(shuffle, upsample("nearest", stride // factor))
+
+
 class Heads(nn.Module):
     """One full-size head per decoder output, and the mean of all.
 
-    shuffle: a 1x1 convolution to classes * s * s channels, its depth moved to space. bilinear: a 1x1 convolution to
-    the classes, resized. `strides`: input pixels per pixel of each feature map, L1 (coarsest) first.
+    shuffle: a 1x1 convolution to classes * s * s channels, its depth moved to space; where that would be more than
+    WIDEST_HEAD, to a fraction of the size, repeated. bilinear: a 1x1 convolution to the classes, resized. `strides`:
+    input pixels per pixel of each feature map, L1 (coarsest) first.
     """
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], classes: int, kind: HeadKind = "shuffle"
     ) -> None:
         super().__init__()
-        shuffled = kind == "shuffle"
-        self.convs = nn.ModuleList(
-            nn.Conv2d(c, classes * s * s if shuffled else classes, 1) for c, s in zip(channels, strides, strict=True)
-        )
+        factors = [shuffled_by(s, classes) if kind == "shuffle" else 1 for s in strides]
+        self.convs = nn.ModuleList(nn.Conv2d(c, classes * f * f, 1) for c, f in zip(channels, factors, strict=True))
         self.clip = logit_clip()
-        self.shuffle = nn.ModuleList(DepthToSpace(s) if shuffled else upsample("bilinear", s) for s in strides)
+        self.shuffle = nn.ModuleList(
+            to_full_size(s, f) if kind == "shuffle" else upsample("bilinear", s)
+            for s, f in zip(strides, factors, strict=True)
+        )
         count = len(channels)
         self.mean = fixed_conv((torch.eye(classes) / count).repeat(1, count)[:, :, None, None])
 

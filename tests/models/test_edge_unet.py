@@ -14,7 +14,7 @@ from edge_unet.core.errors import UsageError
 from edge_unet.core.recipe import ModelSpec
 from edge_unet.models import build
 from edge_unet.models.edge_unet import TRIED
-from edge_unet.models.edge_unet_parts import DepthToSpace, SpaceToDepth
+from edge_unet.models.edge_unet_parts import DepthToSpace, Heads, SpaceToDepth
 from edge_unet.quantization.fold import trace_folded
 
 MEASURED = {
@@ -43,6 +43,22 @@ def test_space_to_depth_is_pixel_unshuffle_and_its_own_way_back(channels: int) -
     x = torch.randn(2, channels, 12, 20)
     assert torch.equal(SpaceToDepth(2)(x), nn.PixelUnshuffle(2)(x))
     assert torch.equal(DepthToSpace(2)(SpaceToDepth(2)(x)), x)
+
+
+@pytest.mark.parametrize(
+    ("classes", "widths"),
+    [(1, (1024, 256, 64, 16)), (3, (768, 768, 192, 48)), (11, (704, 704, 704, 176)), (1500, (1500,) * 4)],
+)
+def test_a_head_of_many_classes_is_no_wider_than_that_of_one(classes: int, widths: tuple[int, ...]) -> None:
+    heads = Heads((8, 8, 8, 8), (32, 16, 8, 4), classes)
+    assert tuple(conv.weight.shape[0] for conv in heads.convs) == widths
+    sizes = ((2, 3), (4, 6), (8, 12), (16, 24))
+    levels = heads([torch.randn(1, 8, *size) for size in sizes])
+    assert [tuple(level.shape) for level in levels] == [(1, classes, 64, 96)] * 5
+    for level, width, stride in zip(levels, widths, (32, 16, 8, 4), strict=False):
+        repeats = stride // round((width / classes) ** 0.5)
+        small = level[:, :, ::repeats, ::repeats]
+        assert torch.equal(level, small.repeat_interleave(repeats, 2).repeat_interleave(repeats, 3))
 
 
 @pytest.mark.parametrize("variant", TRIED)
