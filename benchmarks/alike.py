@@ -3,7 +3,9 @@
     EDGE_UNET_DATA=DIR python benchmarks/alike.py edge_unet-nano ddrnet_23_slim --runs runs/alike --out RESULT.json
 
 A run that was stopped goes on; a finished one is only evaluated. Heads of deep supervision and QAT are ours alone; the
-float row is the one that compares. The setting of the optimizer is one for all and tuned for none.
+float row is the one that compares. The setting of the optimizer is one for all and tuned for none. A name with
+"-distilled" behind it is that network of ours with a teacher beside the masks (--teacher): a row of its own, outside
+the comparison.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ FINEST_SHARES = (0.2, 0.3, 1.0)
 """Of the loss, for the heads of ours, finest last; coarser ones have the first."""
 
 
+DISTILLED = "-distilled"
+"""Behind the name of a network of ours: taught by --teacher too."""
+
+
 def recipe_of(name: str, base: Recipe) -> Recipe:
     """The common recipe with one network in it. Raises UsageError with the nearest name."""
     if name in PEERS:
@@ -56,7 +62,7 @@ def recipe_of(name: str, base: Recipe) -> Recipe:
         f"edge_unet-{v}": ModelSpec(name="edge_unet", variant=v, depth=len(p.stages) + 1, deep=True)
         for v, p in TRIED.items()
     }
-    model = lookup({**PRESETS, **tried}, name, "model")
+    model = lookup({**PRESETS, **tried}, name.removesuffix(DISTILLED), "model")
     recipe = base.model_copy(update={"name": name, "model": model})
     with torch.device("meta"):
         heads = len(levels_of(build_whole(recipe))) - 1
@@ -64,14 +70,17 @@ def recipe_of(name: str, base: Recipe) -> Recipe:
     return recipe.model_copy(update={"loss": base.loss.model_copy(update={"head_weights": shares})})
 
 
-def trained(name: str, base: Recipe, out: Path) -> dict[str, Path]:
-    """Kind -> checkpoint of a finished training; goes on with one that was begun."""
+def trained(name: str, base: Recipe, out: Path, teacher: Path | None) -> dict[str, Path]:
+    """Kind -> checkpoint of a finished training; goes on with one that was begun. `teacher` is for distilled ones."""
     recipe = recipe_of(name, base)
+    if name.endswith(DISTILLED) and teacher is None:
+        raise UsageError(f"{name}: name its teacher, --teacher runs/alike/edge_unet-small/fp32.safetensors")
     data, val = open_data(recipe, "train"), open_data(recipe, "val")
     if name in PEERS:
         made = train(recipe, out, train_data=data, val_data=val, resume=True, network=lambda _: build_peer(name))
         return {"fp32": made.checkpoint}
-    results = train_both(recipe, out, train_data=data, val_data=val, resume=True)
+    taught_by = teacher if name.endswith(DISTILLED) else None
+    results = train_both(recipe, out, train_data=data, val_data=val, resume=True, teacher=taught_by)
     return {"fp32": results[0].checkpoint, "int8": results[1].checkpoint}
 
 
@@ -115,6 +124,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="presets of ours and peers")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--runs", type=Path, default=Path("runs/alike"))
+    parser.add_argument("--teacher", type=Path, help=f"checkpoint that names with {DISTILLED} learn from")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if "EDGE_UNET_DATA" not in os.environ:
@@ -123,13 +133,14 @@ def main() -> None:
     sets = [frames_from(root / name, base.preprocess, base.classes) for name in SETS]
     rows: list[EvaluateResult] = []
     for name in given.names:
-        for checkpoint in trained(name, base, given.runs / name).values():
+        for checkpoint in trained(name, base, given.runs / name, given.teacher).values():
             rows += scores(name, checkpoint, sets, root)
         spec = base.train
         notes = (
             f"All from random weights, seed {base.seed}, recipe {given.recipe.name}: stages {list(spec.stages)} "
             f"(height, epochs), batch {spec.batch}, on {' and '.join(base.data.train)}.",
             f"Weights chosen on {' and '.join(base.data.val)} val, every {spec.validate_every} epochs.",
+            *([f"Distilled ones learn from {given.teacher.parent.name} too."] if given.teacher else []),
         )
         report = BenchReport(
             title="trained alike",
