@@ -57,16 +57,23 @@ function valuesOfBytes(spec: TensorSpec, preprocess: Preprocess): Float32Array {
   });
 }
 
+/** Every value through `one`; a loop takes a fiftieth of the time of Float32Array.from, which iterates. */
+function mapped(values: Values, one: (value: number) => number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = one(values[i]);
+  return out;
+}
+
 /** The raw values of output `spec` -> (C, h, w) float32 logits, on the spec's grid where it has one. */
 export function logitsFromOutput(output: Values, spec: TensorSpec): Float32Array {
   let real: Float32Array;
   if (spec.scale !== null && spec.dtype.startsWith("float")) {
     const step = Math.fround(spec.scale);
     const code = (v: number) => Math.max(-128, Math.min(127, roundHalfEven(Math.fround(v / step))));
-    real = Float32Array.from(output, (v) => code(v) * step);
+    real = mapped(output, (v) => code(v) * step);
   } else if (spec.scale !== null && spec.zero_point !== null) {
     const [step, zero] = [Math.fround(spec.scale), spec.zero_point];
-    real = Float32Array.from(output, (v) => (v - zero) * step);
+    real = mapped(output, (v) => (v - zero) * step);
   } else {
     real = output instanceof Float32Array ? output : Float32Array.from(output);
   }
@@ -86,11 +93,13 @@ export function maskFromLogits(logits: Float32Array, channels: number): Uint8Arr
     for (let i = 0; i < plane; i++) mask[i] = logits[i] > 0 ? 1 : 0;
     return mask;
   }
-  for (let i = 0; i < plane; i++) {
-    let best = logits[i];
-    for (let c = 1; c < channels; c++) {
-      const value = logits[c * plane + i];
-      if (value > best) [best, mask[i]] = [value, c];
+  const most = logits.slice(0, plane);
+  for (let c = 1; c < channels; c++) {
+    for (let i = 0, at = c * plane; i < plane; i++, at++) {
+      if (logits[at] > most[i]) {
+        most[i] = logits[at];
+        mask[i] = c;
+      }
     }
   }
   return mask;
