@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from edge_unet import __version__
 from edge_unet.core.errors import EdgeUnetError
+from edge_unet.core.pipes import BROKEN_PIPE, leave_broken_streams
 
 
 class _Verbs(TyperGroup):
@@ -30,6 +31,10 @@ class _Verbs(TyperGroup):
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError as error:  # of stdout: `| head`. typer would take any broken pipe for that one
+            if not leave_broken_streams():
+                raise RuntimeError("a pipe broke that is neither stdout nor stderr") from error
+            sys.exit(BROKEN_PIPE)
 
 
 app = typer.Typer(

@@ -23,6 +23,7 @@ def segment_images(
 
     Raises UsageError for a source that is not images, or without a place for the masks.
     """
+    from edge_unet.frames.threads import opencv_threads
     from edge_unet.segment.large import NPY, images_of, open_image, segment_large
     from edge_unet.segment.progress import tile_progress
     from edge_unet.segment.segmenter import Segmenter
@@ -33,7 +34,7 @@ def segment_images(
         raise UsageError(f"camera: --tiled is for images; received source {source!r}, expected file://PATH")
     paths = images_of(Path(source.removeprefix("file://")))
     rows = []
-    with Segmenter.load(bundle, threads=threads) as segmenter:
+    with opencv_threads(threads), Segmenter.load(bundle, threads=threads) as segmenter:
         for path in paths:
             image = open_image(path)
             out = masks / f"{path.stem}{NPY if path.suffix.lower() == NPY else '.png'}"

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.errors import EdgeUnetError
+from edge_unet.core.pipes import BROKEN_PIPE, leave_broken_streams
+from edge_unet.frames.threads import opencv_threads
 from edge_unet.segment.budget import StageTimes
 from edge_unet.segment.camera.capture import Capture
 from edge_unet.segment.camera.reading import TimedFrame, read_frames
@@ -177,6 +178,7 @@ def run_app(app: type[App], given: AppOptions, say: Say) -> dict[str, Any]:
     """Check what was asked for, open models and log, then every frame through the app; returns the run's figures."""
     app.check(given)
     with ExitStack() as stack:
+        stack.enter_context(opencv_threads(given.threads))  # its own would compete with the runtime's
         models = stack.enter_context(Ensemble([given.bundle, *given.ensemble], threads=given.threads))
         header = {"notice": app.notice, "source": given.source, "model": models.title}
         log = stack.enter_context(EventLog(given.log, header)) if given.log else None
@@ -192,18 +194,22 @@ def run_app(app: type[App], given: AppOptions, say: Say) -> dict[str, Any]:
 def run_program(app: type[App], given: AppOptions) -> int:
     """Run an app; a user's mistake is one line and its exit code, a bug keeps its traceback.
 
-    With `given.json` the figures go to stdout as one object, all else to stderr.
+    With `given.json` the figures go to stdout as one object, all else to stderr. A reader that goes away ends the run
+    without a word; what is written to files is finished.
     """
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if given.json else sys.stdout, flush=True)
 
-    cv2.setNumThreads(given.threads)  # OpenCV's own threads would compete with the runtime's
     try:
         row = run_app(app, given, say)
+        if given.json:
+            print(json.dumps(row, allow_nan=False), flush=True)
     except EdgeUnetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    if given.json:
-        print(json.dumps(row, allow_nan=False))
+    except BrokenPipeError:
+        if not leave_broken_streams():
+            raise
+        return BROKEN_PIPE
     return 0

@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from command_line import Call, fix_hashes
@@ -47,6 +48,21 @@ def renamed(bundle: Path, folder: Path, name: str) -> Path:
 def levels(bundles: dict[str, Path], tmp_path: Path) -> list[Path]:
     """Two "levels" of one network: they are the same network, which is all that the loop can see."""
     return [renamed(bundles["onnx"], tmp_path / f"level{n}", f"discs-L{n}") for n in (1, 2)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_opencv_takes_as_many_threads_as_the_runtime(road: Road, levels: list[Path], threads: int) -> None:
+    """It takes every core whatever OMP_NUM_THREADS says; after the run it has what it had."""
+    seen: list[int] = []
+    before = cv2.getNumThreads()
+    options = CameraOptions(sink="none", frames=2, threads=threads)
+    cv2.setNumThreads(3)
+    try:
+        run_camera(levels, str(road.data / "val/images"), options, say=lambda _: seen.append(cv2.getNumThreads()))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+    assert seen[0] == threads, "from the first line, before a frame is resized"
 
 
 def test_everything_at_once(road: Road, levels: list[Path], call: Call) -> None:

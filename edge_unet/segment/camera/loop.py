@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_unet.core.errors import UsageError
 from edge_unet.frames import write_png
+from edge_unet.frames.threads import opencv_threads
 from edge_unet.segment.camera.capture import Capture
 from edge_unet.segment.camera.deadline import Controller
 from edge_unet.segment.camera.keys import HELP, View, press
@@ -53,6 +54,7 @@ def run_camera(
     )
     with ExitStack() as stack:
         stopping = stack.enter_context(stop_on_signals())
+        stack.enter_context(opencv_threads(options.threads))
         outputs = stack.enter_context(Outputs(options, capture.fps, live=capture.live, say=say))
         levels = stack.enter_context(open_levels(bundles, threads=options.threads))
         run = Run(levels, outputs, options, say)
