@@ -22,6 +22,7 @@ from edge_unet.core.recipe import Recipe
 from edge_unet.graph.frozen import Freezable, freeze, name_functions, spell_out_global_means
 from edge_unet.graph.passes import constant_rates, global_pool, identities, naming, own_constants, provenance
 from edge_unet.graph.qdq import OPSET, translations
+from edge_unet.graph.rewriting import slices_at_slices
 from edge_unet.models.checkpoint import CheckpointInfo
 from edge_unet.models.islands import islands_of, trace
 
@@ -87,7 +88,7 @@ def _torch_export(net: fx.GraphModule, example: Tensor) -> torch.onnx.ONNXProgra
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), slices_at_slices():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 net,

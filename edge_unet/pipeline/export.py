@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_unet.canonical import CanonicalGraph, load_graph
@@ -87,32 +88,55 @@ def export(
         if precision not in target.precisions:
             offered = ", ".join(p.value for p in target.precisions)
             raise UsageError(f"target {target.name} has no {precision.value}; it offers {offered}")
-    name = shipped_name(model)
-    card = None if name is None else reference_card(name)
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
-        canonical = Path(room) / CANONICAL
-        write_canonical(model_file(model), canonical)
-        graph = load_graph(canonical)
+        prepared = prepare(model, Path(room), precision)
+        graph = prepared.graph
         say(f"canonical graph: {len(graph.weights)} int8 weights, {len(graph.activations)} quantized activations")
-        golden = Path(room) / "golden"
-        entries = write_golden(canonical, graph, golden, precision)
         bundles = []
         for target in targets:
-            folder = out / f"{graph.metadata.name}-{target.name}-{precision.value}"
-            _require_replaceable(folder)
             try:
-                with written_whole(folder) as temporary:
-                    temporary.mkdir()
-                    _fill(temporary, target, precision, canonical, graph, golden, entries, card)
+                bundles.append(write_bundle(prepared, target, out))
             except GraphError as error:
                 if not leave_out:
                     raise
                 say(f"{target.name}: left out: {error}")
                 continue
-            bundles.append(open_bundle(folder))
             artifact = bundles[-1].manifest.artifact
-            say(f"{target.name}: {artifact.bytes / 1024:.0f} KiB {target.format}, {folder}")
+            say(f"{target.name}: {artifact.bytes / 1024:.0f} KiB {target.format}, {bundles[-1].folder}")
     return bundles
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the bundles of all targets are made from, and is the same in each."""
+
+    canonical: Path
+    graph: CanonicalGraph
+    precision: Precision
+    golden: Path
+    entries: tuple[GoldenFrame, ...]
+    card: str | None
+    """The model card of a shipped model; None for another."""
+
+
+def prepare(model: Path | None, room: Path, precision: Precision = Precision.INT8) -> Prepared:
+    """Write the canonical graph, the golden frames and the reference's masks of them into the folder `room`."""
+    name = shipped_name(model)
+    card = None if name is None else reference_card(name)
+    canonical, golden = room / CANONICAL, room / "golden"
+    write_canonical(model_file(model), canonical)
+    graph = load_graph(canonical)
+    return Prepared(canonical, graph, precision, golden, write_golden(canonical, graph, golden, precision), card)
+
+
+def write_bundle(prepared: Prepared, target: Target, out: Path) -> Bundle:
+    """One target's bundle in `out`. One that stands there is replaced only once the new one is complete."""
+    folder = out / f"{prepared.graph.metadata.name}-{target.name}-{prepared.precision.value}"
+    _require_replaceable(folder)
+    with written_whole(folder) as temporary:
+        temporary.mkdir()
+        _fill(temporary, target, prepared)
+    return open_bundle(folder)
 
 
 def _require_replaceable(folder: Path) -> None:
@@ -137,23 +161,15 @@ def write_golden(canonical: Path, graph: CanonicalGraph, folder: Path, precision
     return tuple(entries)
 
 
-def _fill(
-    folder: Path,
-    target: Target,
-    precision: Precision,
-    canonical: Path,
-    graph: CanonicalGraph,
-    golden: Path,
-    entries: tuple[GoldenFrame, ...],
-    card: str | None,
-) -> None:
+def _fill(folder: Path, target: Target, prepared: Prepared) -> None:
     """Everything of one bundle, the manifest last."""
+    graph, canonical = prepared.graph, prepared.canonical
     metadata = graph.metadata
     shutil.copyfile(canonical, folder / CANONICAL)
-    shutil.copytree(golden, folder / "golden")
-    artifact = target.lower(canonical, precision, into=folder).model_copy(update={"target": target.name})
+    shutil.copytree(prepared.golden, folder / "golden")
+    artifact = target.lower(canonical, prepared.precision, into=folder).model_copy(update={"target": target.name})
     census = census_of(target, folder, artifact)
-    (folder / "MODEL_CARD.md").write_text(card or _card(graph), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(prepared.card or _card(graph), encoding="utf-8")
     (folder / "LICENSE.txt").write_text(metadata.licence + "\n", encoding="utf-8")
     names = sorted(entry.name for entry in folder.iterdir())
     sources = write_integration(folder, metadata.name, artifact, metadata.preprocess, metadata.classes)
@@ -165,7 +181,7 @@ def _fill(
         scheme=metadata.scheme,
         scene=metadata.scene,
         census=census,
-        golden=entries,
+        golden=prepared.entries,
         licence=metadata.licence,
         checkpoint_sha256=metadata.checkpoint_sha256,
         calibration_sha256=metadata.calibration_sha256,

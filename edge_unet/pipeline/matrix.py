@@ -10,14 +10,14 @@ from typing import Literal
 from edge_unet.core.artifact import Census
 from edge_unet.core.bundle import Bundle
 from edge_unet.core.errors import EdgeUnetError, require
-from edge_unet.core.protocols import Target
+from edge_unet.core.protocols import Session, Target
 from edge_unet.core.recipe import DataSpec, ModelSpec, QuantizeSpec, Recipe, TrainSpec
 from edge_unet.core.report import RAPID, VerifyResult
 from edge_unet.core.spec import Frozen, PreprocessSpec
 from edge_unet.measure.bench import Candidate
 from edge_unet.measure.bench import bench as measure
 from edge_unet.measure.verify import verify_bundle
-from edge_unet.pipeline.export import export
+from edge_unet.pipeline.export import Prepared, prepare, write_bundle
 from edge_unet.pipeline.frames import FrameSet, frames_from, scenes
 from edge_unet.pipeline.prune import levels, prune_checkpoint
 from edge_unet.targets.onnxruntime.reference import open_reference
@@ -136,29 +136,40 @@ def _rows_of_level(
     targets: Sequence[Target],
     images: int,
 ) -> list[tuple[MatrixRow, Bundle | None]]:
-    """Export and verify on each target."""
-    made: list[tuple[MatrixRow, Bundle | None]] = []
-    quiet: list[str] = []
-    frames: FrameSet | None = None
+    """Export and verify on each target. What is the same for all of them, the canonical graph, its golden frames and
+    the reference, is made once."""
     height, width = _size(model)
-    for target in targets:
-        common = {
-            "preset": preset, "level": level, "target": target.name, "height": height, "width": width,
-            "weights": weights,
-        }  # fmt: skip
-        try:
-            (bundle,) = export(model, (target,), room / "bundles", say=quiet.append)
-            if frames is None:
-                manifest = bundle.manifest
-                frames = frames_from(data, manifest.preprocess, manifest.classes, images, manifest.scene)
-            with open_reference(bundle.canonical, bundle.manifest.artifact.precision) as reference:
-                result = verify_bundle(bundle, target, reference, frames.frames, frames.truths)
-        except EdgeUnetError as error:
-            first = str(error).splitlines()[0]
-            made.append((MatrixRow.model_validate(common | {"status": "blocked", "reason": first}), None))
-            continue
-        made.append((_row(common, bundle, result), bundle))
-    return made
+    common: dict[str, object] = {
+        "preset": preset, "level": level, "height": height, "width": width, "weights": weights,
+    }  # fmt: skip
+    place = Path(tempfile.mkdtemp(dir=room))
+    try:
+        prepared = prepare(model, place)
+        metadata = prepared.graph.metadata
+        frames = frames_from(data, metadata.preprocess, metadata.classes, images, metadata.scene)
+        with open_reference(prepared.canonical, prepared.precision) as reference:
+            return [
+                _row_of_target(common | {"target": target.name}, prepared, target, reference, frames, place)
+                for target in targets
+            ]
+    except EdgeUnetError as error:
+        return [(_blocked(common | {"target": target.name}, error), None) for target in targets]
+
+
+def _row_of_target(
+    common: dict[str, object], prepared: Prepared, target: Target, reference: Session, frames: FrameSet, place: Path
+) -> tuple[MatrixRow, Bundle | None]:
+    """Its bundle in a folder of `place`, verified."""
+    try:
+        bundle = write_bundle(prepared, target, place / "bundles")
+        result = verify_bundle(bundle, target, reference, frames.frames, frames.truths)
+    except EdgeUnetError as error:
+        return _blocked(common, error), None
+    return _row(common, bundle, result, len(prepared.graph.metadata.islands)), bundle
+
+
+def _blocked(common: dict[str, object], error: EdgeUnetError) -> MatrixRow:
+    return MatrixRow.model_validate(common | {"status": "blocked", "reason": str(error).splitlines()[0]})
 
 
 def _size(model: Path) -> tuple[int, int]:
@@ -168,9 +179,7 @@ def _size(model: Path) -> tuple[int, int]:
     return frame.height, frame.width
 
 
-def _row(common: dict[str, object], bundle: Bundle, result: VerifyResult) -> MatrixRow:
-    from edge_unet.canonical import load_graph
-
+def _row(common: dict[str, object], bundle: Bundle, result: VerifyResult, islands: int) -> MatrixRow:
     census: Census = bundle.manifest.census
     return MatrixRow.model_validate(
         common
@@ -180,7 +189,7 @@ def _row(common: dict[str, object], bundle: Bundle, result: VerifyResult) -> Mat
             "bytes": bundle.manifest.artifact.bytes,
             "int8_layers": census.int8_layers,
             "float_layers": census.float_layers,
-            "islands": len(load_graph(bundle.canonical).metadata.islands),
+            "islands": islands,
             "agreement": result.agreement,
             "max_lsb": result.max_lsb,
             "images": result.images,
