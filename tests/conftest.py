@@ -35,6 +35,12 @@ PER_CASE = ("trained", "case")
 """Module fixtures of one network each: their tests share a worker by network, not by file."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist would begin with the groups of the most tests, and so end with the longest: a network's own."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, and what shares a costly fixture in one group of pytest-xdist (--dist loadgroup)."""
