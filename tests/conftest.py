@@ -15,6 +15,7 @@ from command_line import Call, Outcome
 from numpy.typing import NDArray
 from tiny_graph import frames_u8 as make_frames
 from tiny_graph import write_tiny
+from worker_groups import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 
 if TYPE_CHECKING:
     from small_road import Road
@@ -24,33 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
 
 ROOT = Path(__file__).resolve().parent.parent
-ONE_WORKER = ("web",)
-"""Folders of tests that install packages in the source tree: two workers at once would tear each other's files."""
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]  # hooks
 DATA = Path(os.environ.get("EDGE_UNET_DATA", ROOT.parent / "shared" / "data"))
-
-
-FIRST = ("test_presets.py", "test_contract.py", "test_ssh_bench.py", "test_phone.py", "test_coreml_interpreter.py")
-"""Files that take minutes: begun last, one of them would keep a single worker busy while the others are done."""
-PER_CASE = ("trained", "case")
-"""Module fixtures of one network each: their tests share a worker by network, not by file."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """pytest-xdist would begin with the groups of the most tests, and so end with the longest: a network's own."""
-    if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, and what shares a costly fixture in one group of pytest-xdist (--dist loadgroup)."""
-    items.sort(key=lambda item: item.path.name not in FIRST)
-    for item in items:
-        path = item.path.relative_to(ROOT)
-        group = path.parent.as_posix() if path.parent.name in ONE_WORKER else path.as_posix()
-        callspec = getattr(item, "callspec", None)
-        shared = [name for name in PER_CASE if callspec is not None and name in callspec.params]
-        item.add_marker(pytest.mark.xdist_group("-".join([group, *(str(callspec.params[name]) for name in shared)])))
 
 
 @pytest.fixture(scope="session")
