@@ -39,7 +39,8 @@ from edge_unet.segment.program import App, AppOptions, Facts, Loop, app_parser, 
 from edge_unet.segment.steady import SceneCut
 from edge_unet.segment.still import Still
 
-MOST_STILLS = 6
+MOST_STILLS = 3
+"""Of the lane, spread over the run, and as many departures, the first ones."""
 LOGGED_EVERY_S = 1.0
 
 
@@ -59,7 +60,9 @@ class Lanes(App):
         self.departure = DepartureWarning(DepartureRules(begin_m=given.begin, end_m=given.end))
         self.cut = SceneCut()
         self.points: list[tusimple.LaneFrame] = []
-        self.kept: list[Still] = []
+        self.quiet: list[tuple[float, Still]] = []
+        self.alarms: list[tuple[float, Still]] = []
+        self.still_every_s = 1.0
         self.counts |= {"frames_with_lane": 0, "departures": 0, "cuts": 0}
         self.names = _image_names(given.source)
         self.next_log_s = 0.0
@@ -133,9 +136,8 @@ class Lanes(App):
         """The beginning and end of a departure, and the lane once a second."""
         begins = warning is not None and before is None
         self.counts["departures"] += begins
-        quiet = lane.width_m is not None and timed.time_s >= self.next_log_s and len(self.kept) < MOST_STILLS // 2
-        if begins or quiet:
-            self._keep_still(timed, lane, warning, picture)
+        if self.given.report:
+            self._keep_still(timed, lane, warning if begins else None, picture)
         if self.log is not None:
             if begins:
                 data = {"side": warning, **_row(lane), "thumbnail_jpeg": thumbnail(picture)}
@@ -147,12 +149,20 @@ class Lanes(App):
         if timed.time_s >= self.next_log_s:
             self.next_log_s = timed.time_s + LOGGED_EVERY_S
 
-    def _keep_still(self, timed: TimedFrame, lane: EgoLane, warning: str | None, picture: NDArray[np.uint8]) -> None:
-        if self.given.report and len(self.kept) < MOST_STILLS:
-            offset = "not known" if lane.offset_m is None else f"{lane.offset_m:+.2f} m (right is +)"
-            title = f"Departure {warning}" if warning else "Lane"
-            facts = (("time", f"{timed.time_s:.2f} s"), ("offset", offset), ("bend", _bend(lane.curvature_per_m)))
-            self.kept.append(Still(title, picture.copy(), facts))
+    def _keep_still(self, timed: TimedFrame, lane: EgoLane, begun: str | None, picture: NDArray[np.uint8]) -> None:
+        """A departure that begins, else the lane from time to time: where there are too many, every other goes and
+        the next are further apart, so that they are spread over a run of any length."""
+        if begun:
+            if len(self.alarms) < MOST_STILLS:
+                self.alarms.append((timed.time_s, _still(f"Departure {begun}", timed, lane, picture)))
+            return
+        due = self.quiet[-1][0] + self.still_every_s if self.quiet else 0.0
+        if lane.width_m is None or timed.time_s < due:
+            return
+        self.quiet.append((timed.time_s, _still("Lane", timed, lane, picture)))
+        if len(self.quiet) > MOST_STILLS:
+            self.quiet = self.quiet[::2]
+            self.still_every_s *= 2
 
     def _keep_points(self, timed: TimedFrame, curves: list[LaneCurve]) -> None:
         """The frame's own curves, unsmoothed, as TuSimple points."""
@@ -170,8 +180,8 @@ class Lanes(App):
         )
 
     def stills(self) -> tuple[Still, ...]:
-        """The lane at the beginning, then the departures."""
-        return tuple(self.kept)
+        """The lane and the departures as they came."""
+        return tuple(still for _, still in sorted([*self.quiet, *self.alarms], key=lambda timed: timed[0]))
 
     def finish(self, loop: Loop) -> dict[str, Any]:
         """Write and score the points too."""
@@ -186,6 +196,12 @@ class Lanes(App):
         """The score."""
         score = row.get("tusimple")
         return ["TuSimple points: " + ", ".join(f"{k} {v:.4f}" for k, v in score.items())] if score else []
+
+
+def _still(title: str, timed: TimedFrame, lane: EgoLane, picture: NDArray[np.uint8]) -> Still:
+    offset = "not known" if lane.offset_m is None else f"{lane.offset_m:+.2f} m (right is +)"
+    facts = (("time", f"{timed.time_s:.2f} s"), ("offset", offset), ("bend", _bend(lane.curvature_per_m)))
+    return Still(title, picture.copy(), facts)
 
 
 def _row(lane: EgoLane) -> dict[str, float | None]:

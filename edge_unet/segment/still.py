@@ -22,10 +22,15 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8885; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }
 .notice { border-left: .4rem solid #d97706; padding: .4rem 1rem; background: #d9770622; font-weight: 600; }
-table { border-collapse: collapse; }
+table { border-collapse: collapse; width: 100%; }
+body > table { width: auto; }
 th, td { text-align: left; padding: .1rem 1.2rem .1rem 0; border-bottom: 1px solid var(--line); font-weight: 400; }
-th { color: GrayText; }
+th { color: GrayText; white-space: nowrap; }
+figure th { width: 1%; }
+td { overflow-wrap: anywhere; }
+figure h2 { font-size: 1.1rem; margin: 0 0 .4rem; }
 .stills { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1.5rem; }
+.stills { margin-top: 1.5rem; }
 figure { margin: 0; } img { width: 100%; height: auto; border-radius: .3rem; }
 """
 SHEET_WIDTH = 640

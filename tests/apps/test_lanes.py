@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -61,7 +62,11 @@ def test_a_bend_is_measured(bundle: Path, camera: Path, tmp_path: Path) -> None:
     assert (row["frames"], row["departures"]) == (30, 0)
     assert row["frames_with_lane"] >= 28
     assert set(row["latency"]["stages"]) == {"model", "lanes", "draw", "log", "sink"}
-    assert NOTICE in report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
+    assert NOTICE in page
+    times = [float(second) for second in re.findall(r">time</th><td>([\d.]+) s", page)]
+    assert len(times) == 2
+    assert times[0] < 0.3 < 1.0 <= times[1]
 
 
 @pytest.mark.slow
@@ -89,6 +94,17 @@ def test_a_departure_is_warned_of_once_on_the_right_side(bundle: Path, camera: P
     assert (panel[..., 2] - panel[..., 0]).max() > 100, "red letters"
     quiet = pictures[5][:40, :220].astype(int)
     assert (quiet[..., 2] - quiet[..., 0]).max() < 100, "none before"
+
+
+def test_the_reports_pictures_are_spread_over_the_run(bundle: Path, camera: Path, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mp4", [road([straight(-1.8), straight(1.8)])] * 36, fps=4)
+    report = tmp_path / "still.html"
+    ran = run_app("lanes", bundle, "--calibration", camera, "--source", source, "--report", report)
+    assert ran.code == 0, ran.err
+    times = [float(t) for t in re.findall(r">time</th><td>([\d.]+) s", report.read_text(encoding="utf-8"))]
+    assert len(times) == 3
+    assert np.diff(times).min() >= 2, times
+    assert times[-1] >= 5, "nine seconds"
 
 
 def test_points_are_scored_against_labels(bundle: Path, camera: Path, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import type { BundleFacts, Timings } from "./protocol";
 
 const PROVIDERS = { wasm: "WASM", webgpu: "WebGPU", webnn: "WebNN" };
 
+/** From its top, wherever it was left. */
 export function openSheet(): void {
-  $<HTMLDialogElement>("sheet").showModal();
+  const sheet = $<HTMLDialogElement>("sheet");
+  sheet.showModal();
+  sheet.querySelector(".scroll")!.scrollTop = 0;
 }
 
 /** Wire the closing: the button, a tap beside the sheet, Escape. */

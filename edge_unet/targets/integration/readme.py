@@ -40,8 +40,9 @@ KOTLIN = """
 
 Put `{artifact}` into the app's assets and `kotlin/*.kt` into its sources; dependency
 `com.google.ai.edge.litert:litert:2.3.0`. `EdgeUnetSegmenter(assets)(EdgeUnetFrame.fromArgb(height, width, pixels))`
-gives the mask. Not compiled by the project: there is no Android SDK on its machines. The constants are compared with
-the manifest by a test.
+gives the mask. The project compiles it without a warning and runs it on a desktop's JVM, where a stub stands for LiteRT
+and returns what LiteRT's Python runtime gave: what is fed to the network and the mask made of its output are Python's,
+bit for bit. Never run on Android. The constants are compared with the manifest by a test.
 """
 
 SWIFT = """

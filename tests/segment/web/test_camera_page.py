@@ -226,6 +226,14 @@ def test_a_thumb_reaches_everything_and_nothing_leaves_the_screen(visit: Visit) 
     assert visit.browser.evaluate(wide) == 0
     visit.tap("close")
     assert visit.browser.evaluate("document.getElementById('sheet').open") is False
+    inside = "document.querySelector('#sheet .scroll')"
+    visit.tap("more")
+    visit.browser.evaluate(f"{inside}.scrollTop = 9999")
+    assert visit.browser.evaluate(f"{inside}.scrollTop") > 0
+    visit.tap("close")
+    visit.tap("more")
+    assert visit.browser.evaluate(f"{inside}.scrollTop") == 0, "it opens at its top"
+    visit.tap("close")
 
 
 def test_a_frozen_picture_stays_and_goes_on(visit: Visit) -> None:

@@ -1,5 +1,5 @@
 // Frame -> network input size, and mask -> frame size, with the arithmetic of edge_unet (OpenCV's): plain Kotlin.
-// Not compiled by the project.
+// Compiled and run by the project on a desktop's JVM with a stub of LiteRT, never on Android.
 package edgeunet
 
 import kotlin.math.abs

@@ -1,5 +1,5 @@
 // EdgeUnetSegmenter(assets)(frame) -> mask on LiteRT: implementation("com.google.ai.edge.litert:litert:2.3.0").
-// Not compiled by the project.
+// Compiled and run by the project on a desktop's JVM with a stub of LiteRT, never on Android.
 package edgeunet
 
 import android.content.res.AssetManager
