@@ -131,9 +131,7 @@ def export(
 
 @app.command()
 def search(
-    budget: Annotated[
-        str, typer.Option("--budget", help="Latency of the model alone at the recipe's size, such as 2ms.")
-    ],
+    budget: Annotated[str, typer.Option("--budget", help="p50 of the model alone at the recipe's size, such as 2ms.")],
     target: Annotated[str, typer.Option("--target", help="Where latency is measured, in INT8.")] = "cpu",
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="TOML recipe: data, frame size, augmentation.")

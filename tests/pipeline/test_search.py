@@ -275,6 +275,13 @@ def test_a_busy_machine_counts_processor_time() -> None:
     assert Measured.of("a", None, 5, samples(7), 2).work_ns == 1_000_000_007  # threads add up: the wall clock
 
 
+def test_the_budget_holds_the_median_as_the_table_predicts_it() -> None:
+    row = Measured(
+        plan="a", name=None, predicted_ns=9, work_ns=10, work_p90_ns=15, p50_ns=11, p90_ns=16, runs=64,
+    )  # fmt: skip
+    assert (row.held_ns(busy=True), row.held_ns(busy=False)) == (10, 11)
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     assert [row.number for row in pareto(result({format_plan(NANO): (0.5,)}))] == [1]
 

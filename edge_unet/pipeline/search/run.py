@@ -240,7 +240,7 @@ class Run:
         if not ranked:
             raise UsageError(
                 f"search: no trained plan keeps {self.options.budget_ms:g} ms when it is measured "
-                "(p90); raise --budget or --trials, or measure on a quieter machine (or with --busy)"
+                "as a whole; raise --budget or --trials, or measure on a quieter machine (or with --busy)"
             )
         plans = {format_plan(plan_of_trial(t)): plan_of_trial(t) for t in trained(study)}
         found: dict[str, tuple[float, ...]] = {}
