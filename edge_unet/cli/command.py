@@ -49,7 +49,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with images/ and masks/ (or train/ and val/).")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the runtime.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of the runtime and of OpenCV.")]
 Device = Annotated[str, typer.Option("--device", help="local, ssh://[user@]host[:port] or adb://SERIAL.")]
 
 
