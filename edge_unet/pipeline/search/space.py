@@ -32,7 +32,7 @@ class Space:
     stages: tuple[int, int] = (3, 4)
     stem: int = 128
     """Most channels of the first stage."""
-    width: int = 256
+    width: int = 384
     """Most channels of the others."""
     blocks: tuple[int, int] = (1, 7)
     step: int = 128
