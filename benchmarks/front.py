@@ -18,8 +18,11 @@ from edge_unet.measure.report.charts import Axis, line_path, padded_axis, padded
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 62, 20, 22, 52
 OURS, THEIRS, GROUND = "#1a9850", "#888888", "#777777"
-LINE_PX = 15
-"""Height of a label."""
+LINE_PX, LETTER_PX = 15, 7.4
+"""Height of a label, and its width for each letter at most."""
+RADIUS, GAP = 5, 6
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +103,41 @@ def _front(x_axis: Axis, y_axis: Axis, on_front: Sequence[Point]) -> str:
 
 def _dots(shown: Sequence[Point], places: Sequence[tuple[float, float]]) -> list[str]:
     parts: list[str] = []
-    taken: list[tuple[float, float]] = []
+    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in places]
     for point, (x, y) in zip(shown, places, strict=True):
-        colour = OURS if point.ours else THEIRS
-        leftwards = x > WIDTH * 0.75
-        side = x - 4 if leftwards else x + 4
-        line = y - 9
-        while any(abs(line - other) < LINE_PX and abs(x - beside) < 170 for beside, other in taken):
-            line -= LINE_PX
-        taken.append((x, line))
-        weight = "bold" if point.ours else "normal"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
+        colour, weight = (OURS, "bold") if point.ours else (THEIRS, "normal")
+        box, lines_away = _free_box(x, y, len(point.name) * LETTER_PX, taken)
+        taken.append(box)
+        left, _, right, bottom = box
+        anchor, side = ("start", left) if left > x else ("end", right)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}" fill="{colour}"/>')
+        if lines_away:
+            level = bottom - LINE_PX / 2
+            parts.append(f'<path d="M{x:.1f} {y:.1f}L{side:.1f} {level:.1f}" stroke="{colour}" stroke-opacity=".5"/>')
         parts.append(
-            f'<text x="{side:.1f}" y="{line:.1f}" text-anchor="{"end" if leftwards else "start"}" fill="{colour}" '
+            f'<text x="{side:.1f}" y="{bottom - 4:.1f}" text-anchor="{anchor}" fill="{colour}" '
             f'font-weight="{weight}">{escape(point.name)}</text>'
         )
     return parts
+
+
+def _free_box(x: float, y: float, width: float, taken: Sequence[Box]) -> tuple[Box, int]:
+    """Where a label of this width stands beside (x, y), covering nothing, and how many lines away; below the dot and
+    to its right first, since the front rises to the right."""
+    for away in range(HEIGHT // LINE_PX):
+        for sign in (1, -1):
+            middle = y + sign * (LINE_PX * (away + 0.75))
+            for left in (x + GAP, x - GAP - width):
+                box = (left, middle - LINE_PX / 2, left + width, middle + LINE_PX / 2)
+                if _inside(box) and not any(_meet(box, other) for other in taken):
+                    return box, away
+    return (x + GAP, y, x + GAP + width, y + LINE_PX), 0
+
+
+def _inside(box: Box) -> bool:
+    left, top, right, bottom = box
+    return left >= LEFT and top >= TOP and right <= WIDTH - RIGHT and bottom <= HEIGHT - BOTTOM
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
