@@ -1,10 +1,10 @@
 """edge_unet: a U-Net of dense 3x3 convolutions at 1/4 and below, shaped by what INT8 kernels do fast.
 
-Nothing is computed at full size: the stem is one 4x4 convolution of stride 4, every level is residual 3x3 pairs (or,
-in the portable line, depthwise 5x5 with 1x1 at 1/16), a skip is an add, and a head is a 1x1 convolution to s*s
-channels whose depth is moved to space. That reaches 50-75 % of the best convolution's rate where inverted residuals
-and thin full-size layers reach 3-8 %. A head stands on every decoder level: L1 at 1/16, L2 at 1/8, L3 at 1/4, each
-full-size after its shuffle. All INT8; BN folds into every convolution.
+Nothing is computed at full size: the stem is one 4x4 convolution of stride 4, every level is residual 3x3 pairs (at
+1/32, and in the portable line at 1/16 too, depthwise 5x5 with 1x1), a skip is an add, and a head is a 1x1 convolution
+to s*s channels whose depth is moved to space. That reaches 50-75 % of the best convolution's rate where inverted
+residuals and thin full-size layers reach 3-8 %. A head stands on every level, L1 at 1/32 to L4 at 1/4, each full-size
+after its shuffle. All INT8; BN folds into every convolution.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["PRESETS", "TRIED", "EdgeUNet"]
 class EdgeUNet(nn.Module):
     """(N, in_channels, H, W) normalised frame -> (L1, …, Ln, mean), each (N, classes, H, W) logits in +-7.94.
 
-    H, W: multiples of the coarsest level's stride (16; portable: 32).
+    H, W: multiples of the coarsest level's stride (32 for every shipped plan).
     """
 
     def __init__(self, spec: ModelSpec, in_channels: int, classes: int) -> None:
