@@ -60,6 +60,17 @@ def test_distances_are_kervadecs(seed: int) -> None:
     np.testing.assert_allclose(binary[0] * len(mask), 1 - expected[0], atol=1e-3)
 
 
+def test_maps_are_the_same_bits_wherever_the_memory_lies() -> None:
+    """A resumed or repeated training is the same only if they are."""
+    mask = blobs(1, classes=3)
+    held, distances, borders = [], set(), set()
+    for size in range(0, 2000, 17):
+        held.append(np.zeros(size, np.uint8))  # shifts what is allocated next
+        distances.add(distance_map(mask, IGNORE, 3, SPEC).tobytes())
+        borders.add(border_map(mask, IGNORE, 3, SPEC).tobytes())
+    assert len(distances) == len(borders) == 1
+
+
 def test_distances_reach_over_unknown_pixels() -> None:
     """A row: foreground, unknown, unknown, background, background."""
     row = np.array([[1, IGNORE, IGNORE, 0, 0]], np.uint8)

@@ -54,7 +54,7 @@ def border_map(mask: Mask, ignore: int, channels: int, spec: LossSpec) -> Field:
         outside = np.ones_like(mask[around])
         row, column = min(top, reach), min(left, reach)
         outside[row : row + height, column : column + width] = ~inside
-        away = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        away = _distance(outside)
         second[around] = np.minimum(second[around], np.maximum(first[around], away))
         first[around] = np.minimum(first[around], away)
     weight = spec.border_w0 * np.exp(-((first + second) ** 2) / (2 * spec.border_sigma**2))
@@ -72,8 +72,8 @@ def distance_map(mask: Mask, ignore: int, channels: int, spec: LossSpec) -> Fiel
         inside &= known
         if not inside.any() or np.array_equal(inside, known):
             continue
-        away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        deep = cv2.distanceTransform((inside | ~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        away = _distance((~inside).astype(np.uint8))
+        deep = _distance((inside | ~known).astype(np.uint8))
         distances[channel] = np.where(inside, 1 - deep, away) / len(mask)
     return distances
 
@@ -98,6 +98,14 @@ MAPS: Mapping[str, Callable[[Mask, int, int, LossSpec], Field]] = registry(
 def _shown(mask: Mask, ignore: int) -> list[int]:
     """The class ids that a mask shows."""
     return [wanted for wanted in np.flatnonzero(np.bincount(mask.ravel())).tolist() if wanted != ignore]
+
+
+def _distance(outside: Mask) -> Field:
+    """(H, W): how far each set pixel is from the nearest unset one. As the root of the whole number that its square
+    is: opencv's own roots differ in the last bit with where the memory happens to lie, and training would with them."""
+    rooted = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    exact: Field = np.sqrt(np.rint(np.square(rooted, dtype=np.float64))).astype(np.float32)
+    return exact
 
 
 def _box(values: NDArray[np.bool_]) -> Field:
