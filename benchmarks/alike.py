@@ -4,8 +4,8 @@
 
 A run that was stopped goes on; a finished one is only evaluated. Heads of deep supervision and QAT are ours alone; the
 float row is the one that compares. The setting of the optimizer is one for all and tuned for none. A name with
-"-distilled" behind it is that network of ours with a teacher beside the masks (--teacher): a row of its own, outside
-the comparison.
+"-distilled" behind it is that network of ours with a teacher beside the masks (--teacher), one with "-pretrained" was
+warmed up on pictures without masks (the recipe's [pretrain]): rows of their own, outside the comparison.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from edge_unet.core.report import BenchReport, EvaluateResult, write_report
 from edge_unet.core.spec import Precision, mask_from_logits
 from edge_unet.core.subject import Subject
 from edge_unet.data.open import open_data
+from edge_unet.data.pictures import open_pictures
 from edge_unet.measure.environment import read_environment
 from edge_unet.measure.quality import evaluate
 from edge_unet.models import PRESETS, build_whole
@@ -41,7 +42,7 @@ from edge_unet.models.edge_unet import TRIED
 from edge_unet.models.levels import levels_of
 from edge_unet.pipeline.evaluate import evaluate as evaluate_checkpoint
 from edge_unet.pipeline.frames import FrameSet, frames_from
-from edge_unet.training import train, train_both
+from edge_unet.training import pretrain, train, train_both
 
 RECIPE = Path(__file__).resolve().parent.parent / "export" / "recipes" / "alike.toml"
 SETS = ("kvasir_seg", "cvc_clinicdb")
@@ -51,7 +52,8 @@ FINEST_SHARES = (0.2, 0.3, 1.0)
 
 
 DISTILLED = "-distilled"
-"""Behind the name of a network of ours: taught by --teacher too."""
+PRETRAINED = "-pretrained"
+"""Behind the name of a network of ours: taught by --teacher too; warmed up first."""
 
 
 def recipe_of(name: str, base: Recipe) -> Recipe:
@@ -62,7 +64,7 @@ def recipe_of(name: str, base: Recipe) -> Recipe:
         f"edge_unet-{v}": ModelSpec(name="edge_unet", variant=v, depth=len(p.stages) + 1, deep=True)
         for v, p in TRIED.items()
     }
-    model = lookup({**PRESETS, **tried}, name.removesuffix(DISTILLED), "model")
+    model = lookup({**PRESETS, **tried}, name.removesuffix(DISTILLED).removesuffix(PRETRAINED), "model")
     recipe = base.model_copy(update={"name": name, "model": model})
     with torch.device("meta"):
         heads = len(levels_of(build_whole(recipe))) - 1
@@ -80,7 +82,10 @@ def trained(name: str, base: Recipe, out: Path, teacher: Path | None) -> dict[st
         made = train(recipe, out, train_data=data, val_data=val, resume=True, network=lambda _: build_peer(name))
         return {"fp32": made.checkpoint}
     taught_by = teacher if name.endswith(DISTILLED) else None
-    results = train_both(recipe, out, train_data=data, val_data=val, resume=True, teacher=taught_by)
+    init = None
+    if PRETRAINED in name:
+        init = pretrain(recipe, out, pictures=open_pictures(recipe), val_data=val, resume=True).checkpoint
+    results = train_both(recipe, out, train_data=data, val_data=val, resume=True, init=init, teacher=taught_by)
     return {"fp32": results[0].checkpoint, "int8": results[1].checkpoint}
 
 
@@ -140,6 +145,14 @@ def main() -> None:
             f"All from random weights, seed {base.seed}, recipe {given.recipe.name}: stages {list(spec.stages)} "
             f"(height, epochs), batch {spec.batch}, on {' and '.join(base.data.train)}.",
             f"Weights chosen on {' and '.join(base.data.val)} val, every {spec.validate_every} epochs.",
+            *(
+                [
+                    f"Pretrained ones painted hidden patches first, {base.pretrain.train.epochs} epochs, on the same "
+                    f"images and those of {', '.join(base.pretrain.images)}; no mask was read."
+                ]
+                if any(PRETRAINED in name for name in given.names)
+                else []
+            ),
             *([f"Distilled ones learn from {given.teacher.parent.name} too."] if given.teacher else []),
         )
         report = BenchReport(

@@ -16,8 +16,12 @@ def train(
     data: Data = None,
     out: Annotated[Path, typer.Option("--out", help="Run folder: checkpoints, logs, state.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last saved state in --out.")] = False,
-    phase: Annotated[str, typer.Option("--phase", help="both, fp32 or qat.")] = "both",
-    init: Annotated[Path | None, typer.Option("--init", help="fp32 checkpoint that the phase starts from.")] = None,
+    phase: Annotated[
+        str, typer.Option("--phase", help="both (fp32, then qat), fp32, qat, or pretrain (pictures without masks).")
+    ] = "both",
+    init: Annotated[
+        Path | None, typer.Option("--init", help="Checkpoint that the phase starts from: fp32, or a warm-up.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Network and size (edge-unet models) in place of the recipe's [model]."),
@@ -25,7 +29,7 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", help="Checkpoint of any network to learn from too (recipe: [distill]).")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Override the fp32 epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Override the float phase's epochs.")] = None,
     qat_epochs: Annotated[int | None, typer.Option("--qat-epochs", min=1, help="Override the QAT epochs.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -205,6 +205,19 @@ class TrainSpec(Frozen):
         return self
 
 
+class PretrainSpec(Frozen):
+    """The self-supervised warm-up (`edge-unet train --phase pretrain`): hidden patches of pictures are painted, no mask
+    is read. No effect on the other phases; they start from its checkpoint with --init."""
+
+    images: tuple[str, ...] = ()
+    """Folders of images beside the training images of [data]; of one with splits, train/ alone."""
+    patch: int = Field(default=32, gt=0)
+    """Edge of a patch in pixels of the training input."""
+    hidden: float = Field(default=0.6, gt=0, lt=1)
+    """Share of the patches that are hidden (SimMIM's)."""
+    train: TrainSpec = TrainSpec()
+
+
 class QuantizeSpec(Frozen):
     """How scales are first set, and the QAT phase that then learns them."""
 
@@ -228,6 +241,7 @@ class Recipe(Frozen):
     augment: AugmentSpec = AugmentSpec()
     loss: LossSpec = LossSpec()
     distill: DistillSpec = DistillSpec()
+    pretrain: PretrainSpec = PretrainSpec()
     train: TrainSpec = TrainSpec()
     quantize: QuantizeSpec = QuantizeSpec()
 

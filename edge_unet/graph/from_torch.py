@@ -33,7 +33,7 @@ def export_canonical(net: fx.GraphModule, info: CheckpointInfo, checkpoint_sha25
     Raises GraphError where a scale was never set or the result breaks a canonical rule (nothing is written then),
     UsageError for a float checkpoint.
     """
-    if info.kind == "fp32":
+    if info.kind == "fp32" or info.kind == "pretrain":
         raise UsageError("an fp32 checkpoint has no integers to export; quantize it first (edge-unet quantize)")
     model = _exported(freeze(net), info.recipe)
     sites = sum(_is_quantizer_call(node, net) for node in net.graph.nodes)
@@ -110,7 +110,7 @@ def _torch_export(net: fx.GraphModule, example: Tensor) -> torch.onnx.ONNXProgra
 
 def _metadata(info: CheckpointInfo, checkpoint_sha256: str | None, islands: Mapping[str, str]) -> Metadata:
     recipe = info.recipe
-    if info.kind == "fp32":
+    if info.kind == "fp32" or info.kind == "pretrain":
         raise UsageError("metadata of the canonical graph needs a quantized checkpoint")
     return Metadata(
         name=recipe.name,

@@ -22,10 +22,11 @@ KEY = "edge_unet"
 
 
 class CheckpointInfo(Frozen):
-    """The header of a checkpoint. `kind`: fp32 = float network with BN; ptq, qat = BN-folded network with scales."""
+    """The header of a checkpoint. `kind`: pretrain = what a training may start from, no segmenter yet; fp32 = float
+    network with BN; ptq, qat = BN-folded network with scales."""
 
     schema_version: Literal[1] = 1
-    kind: Literal["fp32", "ptq", "qat"]
+    kind: Literal["pretrain", "fp32", "ptq", "qat"]
     recipe: Recipe
     metrics: Mapping[str, float] = Field(default_factory=dict)
     """What was measured when it was written, for example {'val_dice': 0.79}."""

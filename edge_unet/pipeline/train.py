@@ -1,4 +1,4 @@
-"""`edge-unet train`: recipe and data -> fp32.safetensors and qat.safetensors."""
+"""`edge-unet train`: recipe and data -> fp32.safetensors and qat.safetensors, or a warm-up's pretrain.safetensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_unet.core.recipe import Recipe, load_recipe
 from edge_unet.core.registry import lookup
 
 Say = Callable[[str], None]
-PHASES = ("both", "fp32", "qat")
+PHASES = ("both", "pretrain", "fp32", "qat")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ def apply(recipe: Recipe, overrides: Overrides) -> Recipe:
         folder = str(overrides.data.resolve())
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": (folder,), "val": ()})})
     if overrides.epochs is not None:
-        spec = recipe.train.model_copy(update={"epochs": overrides.epochs, "stages": ()})
-        recipe = recipe.model_copy(update={"train": spec})
+        shorter = {"epochs": overrides.epochs, "stages": ()}
+        warmup = recipe.pretrain.model_copy(update={"train": recipe.pretrain.train.model_copy(update=shorter)})
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=shorter), "pretrain": warmup})
     if overrides.qat_epochs is not None:
         qat = recipe.quantize.qat.model_copy(update={"epochs": overrides.qat_epochs, "stages": ()})
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"qat": qat})})
@@ -60,23 +61,29 @@ def run_training(
     resume: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Train one phase or both; returns the checkpoints and what they scored.
+    """Train one phase or both (FP32 and QAT); returns the checkpoints and what they scored.
 
     Raises UsageError for a wrong phase, a network that cannot be built, a loss that does not fit it, a teacher that
-    does not fit, or a QAT phase without a float checkpoint; DataError for bad data.
+    does not fit, a QAT phase without a float checkpoint or a warm-up with any; DataError for bad data.
     """
-    _check_phase(phase, init)
+    _check_phase(phase, init, teacher)
     require("torch", "train")
     from edge_unet.data.open import open_data
-    from edge_unet.training import Phase, TrainResult, train, train_both
+    from edge_unet.data.pictures import open_pictures
+    from edge_unet.training import Phase, TrainResult, pretrain, train, train_both
 
     recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
     _check_network(recipe, say)  # before data is read or a folder is made
-    train_data, val_data = open_data(recipe, "train"), open_data(recipe, "val")
+    train_data = open_pictures(recipe) if phase == "pretrain" else open_data(recipe, "train")
+    val_data = open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
     results: dict[str, TrainResult] = {}
-    if phase == "both":
-        fp32, qat = train_both(recipe, out, train_data=train_data, val_data=val_data, resume=resume, teacher=teacher)
+    if phase == "pretrain":
+        results[phase] = pretrain(recipe, out, pictures=train_data, val_data=val_data, resume=resume)
+    elif phase == "both":
+        fp32, qat = train_both(
+            recipe, out, train_data=train_data, val_data=val_data, resume=resume, init=init, teacher=teacher
+        )
         results = {"fp32": fp32, "qat": qat}
     else:
         kind: Phase = "qat" if phase == "qat" else "fp32"
@@ -109,11 +116,18 @@ def _check_network(recipe: Recipe, say: Say) -> None:
             say(line)
 
 
-def _check_phase(phase: str, init: Path | None) -> None:
-    """Raise UsageError for a phase that is none, or a first checkpoint without one."""
+def _check_phase(phase: str, init: Path | None, teacher: Path | None) -> None:
+    """Raise UsageError for a phase that is none, or that cannot start from `init` or learn from `teacher`."""
     if phase not in PHASES:
         raise UsageError(f"unknown phase {phase!r}; expected one of {', '.join(PHASES)}")
-    if init is not None and phase == "both":
+    if phase == "pretrain" and (init or teacher) is not None:
+        raise UsageError(f"{init or teacher}: a warm-up starts from random weights and has no teacher; leave it out")
+    if init is None or phase != "both":
+        return
+    require("torch", "train")
+    from edge_unet.models.checkpoint import load_checkpoint
+
+    if load_checkpoint(init).info.kind != "pretrain":
         raise UsageError(f"{init}: --init starts one phase; add --phase qat to quantize it, or --phase fp32 to go on")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, fx, nn
 
-from edge_unet.core.errors import ArtifactError
+from edge_unet.core.errors import ArtifactError, UsageError
 from edge_unet.core.recipe import Recipe
 from edge_unet.models import build
 from edge_unet.models.checkpoint import Checkpoint
@@ -36,9 +36,15 @@ def build_quantized(recipe: Recipe, weights: Mapping[str, Tensor] | None = None)
 def restore(checkpoint: Checkpoint) -> nn.Module:
     """The network of a checkpoint in eval mode: the float one, or (ptq, qat) the fx.GraphModule with fake-quant on.
 
-    Raises ArtifactError where the weights do not fit the recipe in the header.
+    Raises UsageError for a warm-up, which is no segmenter; ArtifactError where the weights do not fit the recipe in the
+    header.
     """
     recipe = checkpoint.info.recipe
+    if checkpoint.info.kind == "pretrain":
+        raise UsageError(
+            f"checkpoint {checkpoint.sha256[:12]} is a warm-up, which has seen no mask; "
+            "train on: edge-unet train --init CHECKPOINT"
+        )
     net = build(recipe) if checkpoint.info.kind == "fp32" else build_quantized(recipe)
     try:
         net.load_state_dict(checkpoint.state)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +15,35 @@ from edge_unet.core.spec import mask_from_logits
 
 DEEPEST = -2
 """Place of the deepest head among the outputs (L1, …, Ln, mean) of a network with deep supervision."""
+
+
+class Validation(Protocol):
+    """What decides which weights of a training are kept."""
+
+    def scores(self, net: nn.Module) -> dict[str, float]:
+        """What is logged of a network; it is left in eval mode."""
+        ...
+
+    def worth(self, scores: Mapping[str, float]) -> float:
+        """One number out of the scores: the higher the better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Masks against the truth: (N, H, W, C) u8 frames and (N, H, W) u8 masks."""
+
+    frames: Tensor
+    masks: Tensor
+    recipe: Recipe
+
+    def scores(self, net: nn.Module) -> dict[str, float]:
+        """See `evaluate`."""
+        return evaluate(net, self.frames, self.masks, self.recipe)
+
+    def worth(self, scores: Mapping[str, float]) -> float:
+        """See `selection_score`."""
+        return selection_score(scores, self.recipe)
 
 
 @torch.inference_mode()
@@ -33,6 +66,6 @@ def evaluate(net: nn.Module, frames: Tensor, masks: Tensor, recipe: Recipe, batc
     return {"val_dice": scores.dice(), "val_iou": scores.iou()}
 
 
-def selection_score(metrics: dict[str, float], recipe: Recipe) -> float:
+def selection_score(metrics: Mapping[str, float], recipe: Recipe) -> float:
     """What decides which weights are kept: Dice for binary masks, mIoU for several classes, as the literatures do."""
     return metrics["val_dice" if recipe.classes.channels == 1 else "val_iou"]

@@ -27,7 +27,7 @@ class RunLog:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(record.model_dump_json() + "\n")
         if self._board is not None:
-            for key in ("loss", "learning_rate", "val_dice", "val_iou"):
+            for key in ("loss", "learning_rate", "val_dice", "val_iou", "val_error"):
                 value = getattr(record, key)
                 if value is not None:
                     self._board.add_scalar(key, value, record.epoch)

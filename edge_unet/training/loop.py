@@ -18,10 +18,10 @@ from edge_unet.core.recipe import Recipe, TrainSpec
 from edge_unet.models.checkpoint import CheckpointInfo, save_checkpoint
 from edge_unet.training.batches import Batch, Batches, derived_seed
 from edge_unet.training.ema import Ema
-from edge_unet.training.evaluate import evaluate, selection_score
+from edge_unet.training.evaluate import Validation
 from edge_unet.training.log import RunLog
 from edge_unet.training.losses.total import Outputs
-from edge_unet.training.objective import Objective
+from edge_unet.training.objective import Goal
 from edge_unet.training.optimizer import optimizer_tensors, restore_optimizer, set_learning_rate
 from edge_unet.training.peers import Peers
 from edge_unet.training.progress import EpochRecord, TrainProgress
@@ -40,8 +40,8 @@ class TrainResult:
 
     checkpoint: Path
     metrics: dict[str, float]
-    """{'val_dice', 'val_iou', 'epoch'} of the kept weights; epoch counts from 1, 0 = before training. Empty in
-    processes other than the leading one."""
+    """{'val_dice', 'val_iou', 'epoch'} of the kept weights (of a warm-up {'val_error', 'epoch'}); epoch counts from 1,
+    0 = before training. Empty in processes other than the leading one."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Job:
     spec: TrainSpec
     out: Path
     batches: Batches
-    val_frames: Tensor
-    val_masks: Tensor
+    validation: Validation
     data_sha256: str
     parent_sha256: str | None
     calibration_sha256: str | None
@@ -70,9 +69,7 @@ class Job:
 class Loop:
     """The state of a phase and the steps that change it."""
 
-    def __init__(
-        self, job: Job, net: nn.Module, objective: Objective, optimizer: AdamW, progress: TrainProgress
-    ) -> None:
+    def __init__(self, job: Job, net: nn.Module, objective: Goal, optimizer: AdamW, progress: TrainProgress) -> None:
         self.job, self.net, self.objective = job, net, objective
         self.optimizer, self.progress = optimizer, progress
         self.ema = Ema(net, job.spec.ema_decay)
@@ -172,7 +169,7 @@ class Loop:
 
     def _validate(self) -> dict[str, float]:
         """Score the EMA weights and keep them where they are the best so far."""
-        scores = evaluate(self.ema.net, self.job.val_frames, self.job.val_masks, self.job.recipe)
+        scores = self.job.validation.scores(self.ema.net)
         self.keep_if_better(scores, self.epoch + 1)
         return scores
 
@@ -182,11 +179,11 @@ class Loop:
         Differences below that are noise of a small validation set, and the trained scales are the ones to ship.
         """
         self.keep_if_better(scores, 0)
-        self.best_score = selection_score(scores, self.job.recipe) - START_MARGIN
+        self.best_score = self.job.validation.worth(scores) - START_MARGIN
 
     def keep_if_better(self, scores: dict[str, float], epoch: int) -> None:
         """Write the EMA weights as the phase's checkpoint where `scores` beat the kept ones."""
-        job, score = self.job, selection_score(scores, self.job.recipe)
+        job, score = self.job, self.job.validation.worth(scores)
         if self.best_score is not None and score <= self.best_score:
             return
         self.best_score, self.metrics = score, {**scores, "epoch": float(epoch)}

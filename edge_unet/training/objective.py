@@ -17,9 +17,36 @@ from edge_unet.training.losses.total import Outputs
 from edge_unet.training.schedule import training_sizes
 
 
+class Goal:
+    """The scalar that a step's gradient is of, and what a checkpoint records of it."""
+
+    def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
+        """The loss of a network's `outputs` on `batch`."""
+        raise NotImplementedError
+
+    @property
+    def adapter(self) -> nn.Module | None:
+        """What learns beside the network and is not kept."""
+        return None
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Its weights; empty where there is none."""
+        return {} if self.adapter is None else dict(self.adapter.state_dict())
+
+    @property
+    def teacher_sha256(self) -> str | None:
+        """Of the teacher's checkpoint."""
+        return None
+
+    @property
+    def recorded_weights(self) -> tuple[float, ...] | None:
+        """The class weights as the checkpoint records them."""
+        return None
+
+
 @dataclass(frozen=True)
-class Objective:
-    """The scalar that a step's gradient is of."""
+class Objective(Goal):
+    """Masks: the scalar that a step's gradient is of."""
 
     recipe: Recipe
     class_weights: Tensor | None = None
@@ -36,10 +63,6 @@ class Objective:
     def adapter(self) -> nn.Module | None:
         """What learns beside the network and is not kept."""
         return None if self.distillation is None else self.distillation.adapter
-
-    def adapter_state(self) -> dict[str, Tensor]:
-        """Its weights; empty where there is none."""
-        return {} if self.adapter is None else dict(self.adapter.state_dict())
 
     @property
     def teacher_sha256(self) -> str | None:

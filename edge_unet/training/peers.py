@@ -29,6 +29,13 @@ class Peers:
         if self.world > 1:
             distributed.barrier()
 
+    def place(self, net: nn.Module) -> nn.Module:
+        """The network on this process's device, channels last, its BN ready to be shared."""
+        if self.device.type == "cuda" and self.world > 1:
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        placed: nn.Module = net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
+
     def share(self, net: nn.Module) -> nn.Module:
         """The network whose backward averages the gradients of all processes.
 

@@ -20,14 +20,15 @@ from edge_unet.quantization.ptq import quantize_ptq
 from edge_unet.quantization.restore import restore
 from edge_unet.training.batches import Batches, derived_seed
 from edge_unet.training.distill import Distillation, Teacher, load_teacher
-from edge_unet.training.evaluate import evaluate
+from edge_unet.training.evaluate import Segmentation
 from edge_unet.training.loop import Job, Loop, TrainResult
 from edge_unet.training.objective import Objective, class_weights
 from edge_unet.training.optimizer import build_optimizer
 from edge_unet.training.peers import Peers, join_peers
 from edge_unet.training.precision import autocast_type
-from edge_unet.training.progress import EpochRecord, TrainProgress, console_progress
-from edge_unet.training.state import Phase, TrainingState, check_same_training, load_state, only_training_in, state_path
+from edge_unet.training.pretrain import warm
+from edge_unet.training.progress import NoProgress, TrainProgress, console_progress
+from edge_unet.training.state import Phase, check_same_training, only_training_in, saved_state, state_path
 
 CALIBRATION_STREAM = 1_000_000
 """Keeps the calibration choice's seed apart from those of the phases (0 and 1)."""
@@ -58,13 +59,13 @@ def train(
 ) -> TrainResult:
     """Run one phase and write the EMA weights that validate best to out/fp32.safetensors or out/qat.safetensors.
 
-    "fp32" starts from random weights, or from the FP32 checkpoint `init`. "qat" needs an FP32 checkpoint `init`,
-    calibrates on training frames and keeps the calibrated network only where every epoch is clearly worse. `teacher`
-    is a checkpoint to learn from beside the masks (recipe.distill), of any network with the same classes. With
-    `resume` an unfinished phase in `out` goes on where its state was saved (or starts, where there is none), a
-    finished one returns at once. Under torchrun all processes share every batch. Logs: out/log.jsonl, out/tensorboard.
-    `network` makes the network of random weights: another one than the recipe's name builds is a float checkpoint that
-    only its maker can read.
+    "fp32" starts from random weights, or from `init`: an FP32 checkpoint, or a warm-up (pretrain.py). "qat"
+    needs an FP32 checkpoint `init`, calibrates on training frames and keeps the calibrated network only where every
+    epoch is clearly worse. `teacher` is a checkpoint to learn from beside the masks (recipe.distill), of any network
+    with the same classes. With `resume` an unfinished phase in `out` goes on where its state was saved (or starts,
+    where there is none), a finished one returns at once. Under torchrun all processes share every batch. Logs:
+    out/log.jsonl, out/tensorboard. `network` makes the network of random weights: another one than the
+    recipe's name builds is a float checkpoint that only its maker can read.
 
     Raises UsageError where `out` holds a training and `resume` is off, or where it belongs to another recipe, and
     where the teacher does not fit; DataError on classes that differ from the recipe's; EdgeUnetError where the loss
@@ -75,7 +76,7 @@ def train(
     spec = recipe.train if phase == "fp32" else recipe.quantize.qat
     taught_by = None if teacher is None else load_teacher(teacher, recipe, spec, peers.device)
     with only_training_in(out) if peers.leads else nullcontext():
-        state = _saved_state(out, phase, resume)
+        state = saved_state(out, phase, resume)
         peers.wait()  # nobody writes before everybody has looked
         frames, masks = (torch.from_numpy(array) for array in load_resized(train_data, recipe.preprocess))
         start = _first_network(recipe, phase, init, frames, network)
@@ -84,11 +85,11 @@ def train(
             sha256 = None if taught_by is None else taught_by.sha256
             check_same_training(path, state.position, recipe, data, start.parent_sha256, sha256)
         job = _job(recipe, phase, out, (frames, masks), train_data.sha256, val_data, start, peers)
-        loop = _loop(job, start.net, taught_by, (progress or console_progress()) if peers.leads else _NoProgress())
+        loop = _loop(job, start.net, taught_by, (progress or console_progress()) if peers.leads else NoProgress())
         if state is not None:
             loop.restore(state)
         elif phase == "qat" and peers.leads:
-            loop.keep_start(evaluate(loop.ema.net, job.val_frames, job.val_masks, recipe))
+            loop.keep_start(job.validation.scores(loop.ema.net))
         return loop.run()
 
 
@@ -99,17 +100,20 @@ def train_both(
     train_data: Dataset,
     val_data: Dataset,
     resume: bool = False,
+    init: Path | None = None,
     teacher: Path | None = None,
     progress: TrainProgress | None = None,
     device: torch.device | None = None,
 ) -> tuple[TrainResult, TrainResult]:
-    """FP32, then QAT from its best weights; arguments and errors as in `train`. Returns both results in that order."""
+    """FP32 (from `init` where there is one), then QAT from its best weights; arguments and errors as in
+    `train`. Returns both results in that order."""
     fp32 = train(
         recipe,
         out,
         train_data=train_data,
         val_data=val_data,
         resume=resume,
+        init=init,
         teacher=teacher,
         progress=progress,
         device=device,
@@ -141,16 +145,6 @@ def _check_data(recipe: Recipe, train_data: Dataset, val_data: Dataset) -> None:
             )
 
 
-def _saved_state(out: Path, phase: Phase, resume: bool) -> TrainingState | None:
-    """The state to go on from. Raises UsageError where one stands in the way of a new training."""
-    path = state_path(out, phase)
-    if not path.is_file():
-        return None
-    if not resume:
-        raise UsageError(f"{path}: {out} already holds a training; pass --resume to go on, or choose another --out")
-    return load_state(path)
-
-
 def _first_network(
     recipe: Recipe, phase: Phase, init: Path | None, frames: Tensor, network: Callable[[Recipe], nn.Module]
 ) -> _Start:
@@ -162,6 +156,10 @@ def _first_network(
             torch.manual_seed(derived_seed(recipe.seed))
             return _Start(network(recipe))
     checkpoint = load_checkpoint(init)
+    if checkpoint.info.kind == "pretrain" and phase == "fp32":
+        with torch.random.fork_rng():
+            torch.manual_seed(derived_seed(recipe.seed))
+            return _Start(warm(network(recipe), checkpoint, recipe, init), checkpoint.sha256)
     _check_parent(init, checkpoint.info, recipe, phase)
     if phase == "qat" and checkpoint.info.kind != "fp32":  # its scales are calibrated or learned already
         return _Start(restore(checkpoint), checkpoint.sha256, checkpoint.info.calibration_sha256)
@@ -172,6 +170,8 @@ def _first_network(
 
 def _check_parent(init: Path, parent: CheckpointInfo, recipe: Recipe, phase: Phase) -> None:
     """Raise UsageError unless `init` is of the recipe's network, input and classes, and float for the FP32 phase."""
+    if parent.kind == "pretrain":
+        raise UsageError(f"{init}: a warm-up, which has seen no mask; qat training starts from an fp32 checkpoint")
     if phase == "fp32" and parent.kind != "fp32":
         raise UsageError(f"{init}: a {parent.kind} checkpoint; fp32 training starts from an fp32 one")
     for section in ("model", "preprocess", "classes"):
@@ -205,15 +205,14 @@ def _job(
     spec = recipe.train if phase == "fp32" else recipe.quantize.qat
     val_frames, val_masks = (torch.from_numpy(array) for array in load_resized(val_data, recipe.preprocess))
     frames, masks = train_arrays
-    number = ("fp32", "qat").index(phase)
+    number = ("fp32", "qat").index(phase)  # the warm-up has the next one (pretrain.py)
     return Job(
         recipe=recipe,
         phase=phase,
         spec=spec,
         out=out,
         batches=Batches(frames, masks, recipe, spec, number, peers.device, peers.rank, peers.world),
-        val_frames=val_frames,
-        val_masks=val_masks,
+        validation=Segmentation(val_frames, val_masks, recipe),
         data_sha256=data_sha256,
         parent_sha256=start.parent_sha256,
         calibration_sha256=start.calibration_sha256,
@@ -222,25 +221,13 @@ def _job(
     )
 
 
-class _NoProgress:
-    """What the processes that do not lead show: nothing."""
-
-    def start(self, phase: str, total_steps: int, steps_done: int) -> None: ...
-    def step(self) -> None: ...
-    def epoch(self, record: EpochRecord) -> None: ...
-    def stop(self) -> None: ...
-
-
 def _loop(job: Job, net: nn.Module, teacher: Teacher | None, progress: TrainProgress) -> Loop:
     """Move the network to its device and wrap it with what it minimises and its optimizer."""
-    device = job.peers.device
-    if device.type == "cuda" and job.peers.world > 1:
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = job.peers.place(net)
     weights = class_weights(job.recipe, job.batches.masks)
     objective = Objective(
         job.recipe,
-        None if weights is None else weights.to(device),
+        None if weights is None else weights.to(job.peers.device),
         None if teacher is None else Distillation(teacher, net, job.recipe, job.peers),
     )
     learning = net if objective.adapter is None else nn.ModuleList([net, objective.adapter])

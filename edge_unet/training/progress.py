@@ -26,10 +26,16 @@ class EpochRecord(Frozen):
     """Wall time of the epoch's steps in this process; after a resume only of those it took itself."""
     val_dice: float | None = None
     val_iou: float | None = None
+    val_error: float | None = None
+    """Of a warm-up: see pretrain.py."""
 
     def line(self) -> str:
         """The record as one line of text."""
-        scores = "" if self.val_dice is None else f"  val_dice {self.val_dice:.4f}  val_iou {self.val_iou:.4f}"
+        scores = "".join(
+            f"  {name} {value:.4f}"
+            for name, value in (("val_dice", self.val_dice), ("val_iou", self.val_iou), ("val_error", self.val_error))
+            if value is not None
+        )
         return (
             f"{self.phase} epoch {self.epoch}/{self.epochs}  {self.height}x{self.width}  loss {self.loss:.4f}"
             f"  lr {self.learning_rate:.2e}  {self.seconds:.1f} s{scores}"
@@ -50,6 +56,22 @@ class TrainProgress(Protocol):
 
     def stop(self) -> None:
         """The phase is over or broke off."""
+
+
+class NoProgress:
+    """Nothing: one of many trainings, or a process that does not lead."""
+
+    def start(self, phase: str, total_steps: int, steps_done: int) -> None:
+        """Nothing."""
+
+    def step(self) -> None:
+        """Nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
 
 
 class LineProgress:

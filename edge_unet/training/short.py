@@ -15,7 +15,7 @@ from edge_unet.data.datasets import Dataset
 from edge_unet.models import build
 from edge_unet.training.evaluate import selection_score
 from edge_unet.training.phases import train
-from edge_unet.training.progress import EpochRecord
+from edge_unet.training.progress import NoProgress
 
 PROXY_FRAMES = 16
 
@@ -28,15 +28,6 @@ class ShortScore:
     seconds: float
 
 
-class _Quiet:
-    """No progress line: a search has many trainings."""
-
-    def start(self, phase: str, total_steps: int, steps_done: int) -> None: ...
-    def step(self) -> None: ...
-    def epoch(self, record: EpochRecord) -> None: ...
-    def stop(self) -> None: ...
-
-
 def short_score(recipe: Recipe, train_data: Dataset, val_data: Dataset) -> ShortScore:
     """Train the FP32 network of the recipe and score it; nothing is kept.
 
@@ -44,7 +35,7 @@ def short_score(recipe: Recipe, train_data: Dataset, val_data: Dataset) -> Short
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as room:
-        result = train(recipe, Path(room), train_data=train_data, val_data=val_data, progress=_Quiet())
+        result = train(recipe, Path(room), train_data=train_data, val_data=val_data, progress=NoProgress())
     return ShortScore(selection_score(result.metrics, recipe), time.monotonic() - started)
 
 

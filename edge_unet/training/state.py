@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from edge_unet.core.spec import Frozen
 
 KEY = "edge_unet_training"
 
-Phase = Literal["fp32", "qat"]
+Phase = Literal["pretrain", "fp32", "qat"]
 
 
 class Position(Frozen):
@@ -62,6 +62,16 @@ class TrainingState:
 def state_path(out: Path, phase: Phase) -> Path:
     """Where a phase keeps its state."""
     return out / "state" / f"{phase}.safetensors"
+
+
+def saved_state(out: Path, phase: Phase, resume: bool) -> TrainingState | None:
+    """The state to go on from. Raises UsageError where one stands in the way of a new training."""
+    path = state_path(out, phase)
+    if not path.is_file():
+        return None
+    if not resume:
+        raise UsageError(f"{path}: {out} already holds a training; pass --resume to go on, or choose another --out")
+    return load_state(path)
 
 
 @contextmanager
@@ -108,6 +118,14 @@ def load_state(path: Path) -> TrainingState:
         raise ArtifactError(f"{path}: damaged training state ({reason}); delete it to start again") from error
 
 
+_UNUSED: Mapping[Phase, set[str]] = {
+    "pretrain": {"train", "quantize", "classes", "distill"},
+    "fp32": {"pretrain", "quantize"},
+    "qat": {"pretrain", "train"},
+}
+"""Sections of a recipe that do not shape a phase."""
+
+
 def check_same_training(
     path: Path,
     position: Position,
@@ -118,9 +136,9 @@ def check_same_training(
 ) -> None:
     """Raise UsageError where `position` belongs to another recipe, other data, another FP32 checkpoint or teacher.
 
-    What does not shape this phase may change while it is under way: the names on the label, the other phase.
+    What does not shape this phase may change while it is under way: the names on the label, the other phases.
     """
-    unused = {"name", "licence", "quantize" if position.phase == "fp32" else "train"}
+    unused = {"name", "licence"} | _UNUSED[position.phase]
     stored = position.recipe.model_dump(mode="json", exclude=unused)
     given = recipe.model_dump(mode="json", exclude=unused)
     changed = [f"[{key}] {stored[key]} -> {given[key]}" for key in given if stored[key] != given[key]]
