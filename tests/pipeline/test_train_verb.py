@@ -30,6 +30,7 @@ def test_epochs_replace_stages() -> None:
     assert (changed.train.epochs, changed.train.stages) == (3, ())
     assert (changed.quantize.qat.epochs, changed.quantize.qat.stages) == (5, ())
     assert apply(staged, Overrides(epochs=3)).quantize == staged.quantize
+    assert changed.pretrain.train.epochs == 3
 
 
 def test_a_folder_replaces_the_recipes_data(road: Road) -> None:
@@ -81,8 +82,35 @@ def test_a_teacher_teaches_a_preset(road: Road, tmp_path: Path) -> None:
         run_training(recipe, tmp_path / "other", overrides, teacher=tmp_path / "nowhere.safetensors", say=quiet)
 
 
+def test_a_warm_up_starts_both_phases(road: Road, tmp_path: Path) -> None:
+    """On pictures of another folder, which have no masks."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in sorted((road.data).rglob("images/*"))[:8]:
+        (pictures / path.name).write_bytes(path.read_bytes())
+    recipe = tmp_path / "recipe.toml"
+    section = f'[pretrain]\nimages = ["{pictures}"]\npatch = 16\n[pretrain.train]\nbatch = 8\n'
+    recipe.write_text(road.recipe.read_text(encoding="utf-8") + section, encoding="utf-8")
+    said: list[str] = []
+    overrides = Overrides(data=road.data, epochs=1, qat_epochs=1)
+    row = run_training(recipe, tmp_path / "run", overrides, phase="pretrain", say=said.append)
+    warm = Path(row["pretrain"]["checkpoint"])
+    assert warm == tmp_path / "run" / "pretrain.safetensors"
+    assert row["pretrain"]["metrics"]["val_error"] > 0
+    assert any("+pictures" in line for line in said)
+    for options in ({"init": road.fp32}, {"teacher": road.ptq}):
+        with pytest.raises(UsageError, match="a warm-up starts from random weights and has no teacher"):
+            run_training(recipe, tmp_path / "no", overrides, phase="pretrain", say=quiet, **options)
+
+    rows = run_training(recipe, tmp_path / "run", overrides, init=warm, say=quiet)
+    assert load_checkpoint(Path(rows["fp32"]["checkpoint"])).info.parent_sha256 == sha256_of(warm)
+    assert load_checkpoint(Path(rows["qat"]["checkpoint"])).info.kind == "qat"
+    with pytest.raises(UsageError, match="has seen no mask"):
+        evaluate(warm, road.data)
+
+
 def test_wrong_phase_and_a_missing_start(road: Road, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="both, fp32, qat"):
+    with pytest.raises(UsageError, match="both, pretrain, fp32, qat"):
         run_training(road.recipe, tmp_path, Overrides(), phase="int8", say=quiet)
     with pytest.raises(UsageError, match="add --phase qat"):
         run_training(road.recipe, tmp_path, Overrides(data=road.data), init=road.fp32, say=quiet)
