@@ -77,27 +77,17 @@ def run_training(
     train_data = open_pictures(recipe) if phase == "pretrain" else open_data(recipe, "train")
     val_data = open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
+    sets = {"train_data": train_data, "val_data": val_data}
     results: dict[str, TrainResult] = {}
     if phase == "pretrain":
         results[phase] = pretrain(recipe, out, pictures=train_data, val_data=val_data, resume=resume)
     elif phase == "both":
-        fp32, qat = train_both(
-            recipe, out, train_data=train_data, val_data=val_data, resume=resume, init=init, teacher=teacher
-        )
+        fp32, qat = train_both(recipe, out, **sets, resume=resume, init=init, teacher=teacher)
         results = {"fp32": fp32, "qat": qat}
     else:
         kind: Phase = "qat" if phase == "qat" else "fp32"
         first = init or (out / "fp32.safetensors" if kind == "qat" else None)
-        results[kind] = train(
-            recipe,
-            out,
-            train_data=train_data,
-            val_data=val_data,
-            resume=resume,
-            phase=kind,
-            init=first,
-            teacher=teacher,
-        )
+        results[kind] = train(recipe, out, **sets, resume=resume, phase=kind, init=first, teacher=teacher)
     for name, result in results.items():
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")
