@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_unet.core.errors import UsageError, require
 from edge_unet.core.recipe import Recipe, load_recipe
 from edge_unet.core.registry import lookup
+
+if TYPE_CHECKING:
+    from edge_unet.training import TrainResult
 
 Say = Callable[[str], None]
 PHASES = ("both", "pretrain", "fp32", "qat")
@@ -70,24 +73,39 @@ def run_training(
     require("torch", "train")
     from edge_unet.data.open import open_data
     from edge_unet.data.pictures import open_pictures
-    from edge_unet.training import Phase, TrainResult, pretrain, train, train_both
+    from edge_unet.training import Phase, pretrain, train, train_both
 
     recipe = apply(load_recipe(recipe_path) if recipe_path else Recipe(), overrides)
     _check_network(recipe, say)  # before data is read or a folder is made
     train_data = open_pictures(recipe) if phase == "pretrain" else open_data(recipe, "train")
     val_data = open_data(recipe, "val")
     say(f"training on {len(train_data)} images of {train_data.name}, validating on {len(val_data)}")
-    sets = {"train_data": train_data, "val_data": val_data}
     results: dict[str, TrainResult] = {}
     if phase == "pretrain":
         results[phase] = pretrain(recipe, out, pictures=train_data, val_data=val_data, resume=resume)
     elif phase == "both":
-        fp32, qat = train_both(recipe, out, **sets, resume=resume, init=init, teacher=teacher)
+        fp32, qat = train_both(
+            recipe, out, train_data=train_data, val_data=val_data, resume=resume, init=init, teacher=teacher
+        )
         results = {"fp32": fp32, "qat": qat}
     else:
         kind: Phase = "qat" if phase == "qat" else "fp32"
         first = init or (out / "fp32.safetensors" if kind == "qat" else None)
-        results[kind] = train(recipe, out, **sets, resume=resume, phase=kind, init=first, teacher=teacher)
+        results[kind] = train(
+            recipe,
+            out,
+            train_data=train_data,
+            val_data=val_data,
+            resume=resume,
+            phase=kind,
+            init=first,
+            teacher=teacher,
+        )
+    return _told(results, say)
+
+
+def _told(results: Mapping[str, TrainResult], say: Say) -> dict[str, Any]:
+    """Phase -> where its weights are and what they scored; said too."""
     for name, result in results.items():
         scores = ", ".join(f"{key} {value:.4f}" for key, value in sorted(result.metrics.items()))
         say(f"{name}: {result.checkpoint} ({scores})")
