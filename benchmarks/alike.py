@@ -1,6 +1,7 @@
 """Train networks alike, ours and the peers: same data, recipe and steps, from random weights; then Dice on every set.
 
     EDGE_UNET_DATA=DIR python benchmarks/alike.py edge_unet-nano ddrnet_23_slim --runs runs/alike --out RESULT.json
+    … --recipe export/recipes/alike-camvid.toml --sets camvid --runs runs/alike-camvid          # eleven classes
 
 A run that was stopped goes on; a finished one is only evaluated. Heads of deep supervision and QAT are ours alone; the
 float row is the one that compares. The setting of the optimizer is one for all and tuned for none. A name with
@@ -46,7 +47,7 @@ from edge_unet.training import pretrain, train, train_both
 
 RECIPE = Path(__file__).resolve().parent.parent / "export" / "recipes" / "alike.toml"
 SETS = ("kvasir_seg", "cvc_clinicdb")
-"""Whose val splits the Dice is of; the kept weights are chosen on the recipe's own."""
+"""Whose val splits the figures are of; the kept weights are chosen on the recipe's own."""
 FINEST_SHARES = (0.2, 0.3, 1.0)
 """Of the loss, for the heads of ours, finest last; coarser ones have the first."""
 
@@ -79,7 +80,14 @@ def trained(name: str, base: Recipe, out: Path, teacher: Path | None) -> dict[st
         raise UsageError(f"{name}: name its teacher, --teacher runs/alike/edge_unet-small/fp32.safetensors")
     data, val = open_data(recipe, "train"), open_data(recipe, "val")
     if name in PEERS:
-        made = train(recipe, out, train_data=data, val_data=val, resume=True, network=lambda _: build_peer(name))
+        made = train(
+            recipe,
+            out,
+            train_data=data,
+            val_data=val,
+            resume=True,
+            network=lambda r: build_peer(name, r.classes.channels),
+        )
         return {"fp32": made.checkpoint}
     taught_by = teacher if name.endswith(DISTILLED) else None
     init = None
@@ -94,7 +102,7 @@ def scores(name: str, checkpoint: Path, sets: Sequence[FrameSet], root: Path) ->
     if name not in PEERS:
         return [evaluate_checkpoint(checkpoint, root / s.name, frames=s) for s in sets]
     loaded = load_checkpoint(checkpoint)
-    net = build_peer(name)
+    net = build_peer(name, loaded.info.recipe.classes.channels)
     net.load_state_dict(loaded.state)
     subject = Subject(
         target="checkpoint",
@@ -128,14 +136,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", help="presets of ours and peers")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--sets", nargs="+", metavar="SET", default=SETS, help="folders below $EDGE_UNET_DATA")
     parser.add_argument("--runs", type=Path, default=Path("runs/alike"))
     parser.add_argument("--teacher", type=Path, help=f"checkpoint that names with {DISTILLED} learn from")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if "EDGE_UNET_DATA" not in os.environ:
-        raise UsageError("set EDGE_UNET_DATA to the folder that holds " + " and ".join(SETS))
+        raise UsageError("set EDGE_UNET_DATA to the folder that holds " + " and ".join(given.sets))
     root, base = Path(os.environ["EDGE_UNET_DATA"]), load_recipe(given.recipe)
-    sets = [frames_from(root / name, base.preprocess, base.classes) for name in SETS]
+    sets = [frames_from(root / name, base.preprocess, base.classes) for name in given.sets]
     rows: list[EvaluateResult] = []
     for name in given.names:
         for checkpoint in trained(name, base, given.runs / name, given.teacher).values():

@@ -113,16 +113,20 @@ def card_table(report: BenchReport) -> str:
 
 
 def alike_table(report: BenchReport) -> str:
-    """One row a network: Dice of the float weights on every set, and after one epoch of QAT where there was one."""
+    """One row a network: Dice (mIoU of several classes) of the float weights on every set, and after one epoch of QAT
+    where there was one."""
     sets = list(dict.fromkeys(e.data for e in report.evaluated if e.data))
+    several = any(len(e.per_class) > 2 for e in report.evaluated)
     found = {
-        (e.subject.bundle, e.subject.precision.value, e.data): f"{e.dice:.4f}" for e in report.evaluated if e.subject
+        (e.subject.bundle, e.subject.precision.value, e.data): f"{e.iou if several else e.dice:.4f}"
+        for e in report.evaluated
+        if e.subject
     }
     rows = [
         [f"`{name}`", *(found.get((name, precision, data), "") for precision in ("fp32", "int8") for data in sets)]
         for name in networks(report)
     ]
-    head = [f"{title} {data}" for title in ("Dice", "after QAT") for data in sets]
+    head = [f"{title} {data}" for title in ("mIoU" if several else "Dice", "after QAT") for data in sets]
     return table(["network", *head], rows)
 
 
