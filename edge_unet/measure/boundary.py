@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_unet.core.spec import ClassSpec
+from edge_unet.frames.distance import distance_to
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _SQUARE = np.ones((3, 3), np.uint8)
@@ -51,11 +52,6 @@ def _f1(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], tolerance_px: in
         return 1.0
     if not predicted.any() or not truth.any():
         return 0.0
-    precision = float((_distance_to(truth)[predicted] <= tolerance_px).mean())
-    recall = float((_distance_to(predicted)[truth] <= tolerance_px).mean())
+    precision = float((distance_to(truth)[predicted] <= tolerance_px).mean())
+    recall = float((distance_to(predicted)[truth] <= tolerance_px).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _distance_to(line: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(H, W) Euclidean distance in pixels from each pixel to the nearest pixel of `line`."""
-    return np.asarray(cv2.distanceTransform((~line).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

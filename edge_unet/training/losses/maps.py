@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edge_unet.core.recipe import LossSpec
 from edge_unet.core.registry import registry
+from edge_unet.frames.distance import distance_to
 
 Mask = NDArray[np.uint8]
 Field = NDArray[np.float32]
@@ -51,10 +52,10 @@ def border_map(mask: Mask, ignore: int, channels: int, spec: LossSpec) -> Field:
     for top, left, inside in boxes:  # each only as far as it counts
         height, width = inside.shape
         around = np.s_[max(0, top - reach) : top + height + reach, max(0, left - reach) : left + width + reach]
-        outside = np.ones_like(mask[around])
+        region = np.zeros_like(mask[around], bool)
         row, column = min(top, reach), min(left, reach)
-        outside[row : row + height, column : column + width] = ~inside
-        away = _distance(outside)
+        region[row : row + height, column : column + width] = inside
+        away = distance_to(region)
         second[around] = np.minimum(second[around], np.maximum(first[around], away))
         first[around] = np.minimum(first[around], away)
     weight = spec.border_w0 * np.exp(-((first + second) ** 2) / (2 * spec.border_sigma**2))
@@ -72,8 +73,8 @@ def distance_map(mask: Mask, ignore: int, channels: int, spec: LossSpec) -> Fiel
         inside &= known
         if not inside.any() or np.array_equal(inside, known):
             continue
-        away = _distance((~inside).astype(np.uint8))
-        deep = _distance((inside | ~known).astype(np.uint8))
+        away = distance_to(inside)
+        deep = distance_to(known & ~inside)
         distances[channel] = np.where(inside, 1 - deep, away) / len(mask)
     return distances
 
@@ -98,14 +99,6 @@ MAPS: Mapping[str, Callable[[Mask, int, int, LossSpec], Field]] = registry(
 def _shown(mask: Mask, ignore: int) -> list[int]:
     """The class ids that a mask shows."""
     return [wanted for wanted in np.flatnonzero(np.bincount(mask.ravel())).tolist() if wanted != ignore]
-
-
-def _distance(outside: Mask) -> Field:
-    """(H, W): how far each set pixel is from the nearest unset one. As the root of the whole number that its square
-    is: opencv's own roots differ in the last bit with where the memory happens to lie, and training would with them."""
-    rooted = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    exact: Field = np.sqrt(np.rint(np.square(rooted, dtype=np.float64))).astype(np.float32)
-    return exact
 
 
 def _box(values: NDArray[np.bool_]) -> Field:
