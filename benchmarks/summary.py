@@ -16,7 +16,7 @@ from typing import Any
 
 from front import front_svg, points
 from peers.table import peers_table, speed_table
-from trained_tables import alike_table, card_table, levels_table, students_table, table
+from trained_tables import alike_table, card_table, levels_table, shipped_table, students_table, table
 from trained_tables import machine_line as trained_line
 
 from edge_unet.core.limits import LimitRow
@@ -247,13 +247,29 @@ def filled(text: str, name: str, block: str) -> str:
     return pattern.sub(lambda m: f"{m.group(1)}\n{block}\n\n{m.group(2)}", text)
 
 
+def shipped_result(name: str) -> Path:
+    """The result file of a shipped model."""
+    if name == REFERENCE:
+        return newest("reference")
+    return ROOT / "benchmarks" / "results" / OTHER_RESULTS[name] if name in OTHER_RESULTS else newest(name)
+
+
+def shipped() -> str:
+    """All shipped models in one table."""
+    reports = {name: read_report(shipped_result(name)) for name in SHIPPED}
+    cpus = sorted({report.environment.cpu_model for report in reports.values()})
+    files = ", ".join(f"`{shipped_result(name).name}`" for name in SHIPPED)
+    line = f"One thread of {', '.join(cpus)}; each was timed in a run of its own: {files} in `benchmarks/results`."
+    return shipped_table(reports, SHIPPED) + "\n\n" + line
+
+
 def cards() -> dict[Path, str]:
     """The model cards of what ships beside the reference model."""
     made = {}
     for name in SHIPPED:
         path = CARDS / f"{name}.md"
         if path != CARD:
-            result = ROOT / "benchmarks" / "results" / OTHER_RESULTS[name] if name in OTHER_RESULTS else newest(name)
+            result = shipped_result(name)
             report = read_report(result)
             block = "\n\n".join((card_table(report), trained_line(report, result.name), STAND_INS))
             made[path] = filled(path.read_text(encoding="utf-8"), "card", block)
@@ -266,6 +282,7 @@ def generated() -> dict[Path, str]:
     quality, latency, machine = quality_table(report), latency_table(report), machine_line(report)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     readme = filled(filled(filled(readme, "quality", quality), "latency", latency), "machine", machine)
+    readme = filled(readme, "shipped", shipped())
     for kind, block in (("unetpp", levels_table), ("student", students_table)):
         trained = read_report(newest(kind))
         readme = filled(readme, kind, block(trained) + "\n\n" + trained_line(trained, newest(kind).name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edge_unet.core.report import BenchReport, EvaluateResult, Measurement, VerifyResult
 
@@ -110,6 +110,29 @@ def card_table(report: BenchReport) -> str:
         rows.append([f"`{v.target}` int8{'' if v.on_device else ' *'}", kib, *dice, *agreement, *times])
     head = ["artifact", "KiB", *(f"Dice {data}" for data in sets), "mask agreement", "INT8 layers"]
     return table([*head, "p90 INT8 ms", "p90 FP32 ms"], rows)
+
+
+def shipped_table(reports: Mapping[str, BenchReport], said: Mapping[str, str]) -> str:
+    """One row a shipped model: what it is (`said`), its quality in FP32 and INT8 on its first set, size and p50."""
+    rows = []
+    for name, report in reports.items():
+        found = {
+            e.subject.precision.value: e
+            for e in reversed(report.evaluated)
+            if e.subject and e.subject.target == "checkpoint"
+        }
+        several = len(found["int8"].per_class) > 2
+        scores = [f"{e.iou if several else e.dice:.4f}" for e in (found["fp32"], found["int8"])]
+        v = next(v for v in report.verified if v.target == "android" and v.precision.value == "int8")
+        times = [
+            next(f"{m.p50_ns / 1e6:.2f}" for m in report.measurements
+                 if (m.scope, m.target, m.precision.value) == ("model", target, "int8"))
+            for target in ("android", "cpu")
+        ]  # fmt: skip
+        metric = f"{'mIoU' if several else 'Dice'}, {(found['int8'].data or '').split('/')[0]}"
+        rows.append([f"`{name}`", said[name], metric, *scores, f"{(v.artifact_bytes or 0) / 1024:.0f}", *times])
+    head = ["name", "what", "quality", "FP32", "INT8", "LiteRT KiB", "LiteRT p50 ms", "OpenVINO p50 ms"]
+    return table(head, rows)
 
 
 def alike_table(report: BenchReport) -> str:
