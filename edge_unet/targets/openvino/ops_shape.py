@@ -69,8 +69,22 @@ def Transpose(node: Node, ir: IrGraph) -> None:  # noqa: N802
 
 def Reshape(node: Node, ir: IrGraph) -> None:  # noqa: N802
     """Reshape, Flatten, Squeeze, Unsqueeze: to the static output shape."""
-    shape = np.array(ir.graph.shapes[node.output], np.int64)
-    ir.put(node, ir.ops.reshape(ir.value(node.inputs[0], node), shape, False))
+    x, shape = ir.value(node.inputs[0], node), ir.graph.shapes[node.output]
+    if _splits_channels(ir.graph.shapes[node.inputs[0]], shape):
+        *parts, height, width = shape
+        rows = ir.ops.transpose(x, np.array([0, 2, 3, 1], np.int64))
+        split = ir.ops.reshape(rows, np.array([height, width, *parts], np.int64), False)
+        back = np.array([*range(2, len(shape)), 0, 1], np.int64)
+        ir.put(node, ir.ops.transpose(split, back))
+        return
+    ir.put(node, ir.ops.reshape(x, np.array(shape, np.int64), False))
+
+
+def _splits_channels(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """(1, C, H, W) -> (a, b, c, H, W): the beginning of a depth to space. Written over channels-last, as convolutions
+    leave them in memory, it costs nothing: OpenVINO makes one transpose of it and of the one that follows. Written as
+    it stands, all is brought to channels-first before: 6 % of a network of eleven classes at 256x352."""
+    return len(before) == 4 and len(after) == 5 and before[0] == 1 and before[2:] == after[3:]
 
 
 def Identity(node: Node, ir: IrGraph) -> None:  # noqa: N802

@@ -48,6 +48,9 @@ CASES: list[tuple[str, list[NDArray[Any] | None], dict[str, Any], tuple[int, ...
     ("Slice", [ints(1), ints(7), ints(2), ints(2)], {}, (1, 2, 8, 4)),
     ("Transpose", [], {"perm": [0, 2, 3, 1]}, (1, 2, 4, 5)),
     ("Reshape", [ints(1, 4, 10)], {}, (1, 2, 4, 5)),
+    ("Reshape", [ints(3, 2, 4, 5, 7)], {}, (1, 24, 5, 7)),
+    ("Reshape", [ints(3, 2, 2, 5, 14)], {}, (1, 12, 5, 14)),
+    ("Reshape", [ints(3, 2, 4, 7, 5)], {}, (1, 24, 5, 7)),
     ("Flatten", [], {}, (1, 2, 4, 5)),
     ("Unsqueeze", [ints(1)], {}, (1, 2, 4)),
     ("Squeeze", [ints(0)], {}, (1, 2, 4)),
@@ -137,6 +140,30 @@ def test_resize(mode: str, place: str, channels: int, factors: tuple[int, int]) 
         expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
         result = ov.Core().compile_model(lowered(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0]
         np.testing.assert_allclose(result, expected, atol=2e-5)
+
+
+def test_the_transposes_of_a_depth_to_space_are_merged() -> None:
+    """Reshape, Transpose, Reshape of a head: three are written, the last two become one. The first, to channels-last, is
+    none behind a convolution, which leaves its values so."""
+    constants: Constants = {"split": ints(3, 2, 2, 5, 7), "whole": ints(1, 3, 10, 14)}
+    nodes = [
+        helper.make_node("Reshape", ["x", "split"], ["a"], "a"),
+        helper.make_node("Transpose", ["a"], ["b"], "b", perm=[0, 3, 1, 4, 2]),
+        helper.make_node("Reshape", ["b", "whole"], ["y"], "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "shuffle",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 12, 5, 7))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    x = floats(1, 12, 5, 7)
+    compiled = ov.Core().compile_model(lowered(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.array_equal(compiled(x)[0], onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0])
+    ran = [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
+    assert ran.count("Transpose") == 2
 
 
 def test_split_gives_one_slice_per_output() -> None:
