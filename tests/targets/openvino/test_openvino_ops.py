@@ -143,8 +143,8 @@ def test_resize(mode: str, place: str, channels: int, factors: tuple[int, int]) 
 
 
 def test_the_transposes_of_a_depth_to_space_are_merged() -> None:
-    """Reshape, Transpose, Reshape of a head: three are written, the last two become one. The first, to channels-last, is
-    none behind a convolution, which leaves its values so."""
+    """Reshape, Transpose, Reshape of a head: three are written, the last two become one. The first, to channels-last,
+    is none behind a convolution, which leaves its values so."""
     constants: Constants = {"split": ints(3, 2, 2, 5, 7), "whole": ints(1, 3, 10, 14)}
     nodes = [
         helper.make_node("Reshape", ["x", "split"], ["a"], "a"),
