@@ -13,6 +13,7 @@ REFERENCE = "endoscopy"
 SHIPPED: Mapping[str, str] = registry(
     (
         ("endoscopy", "polyps, edge_unet-nano, 256x256, a head on every level: the default"),
+        ("endoscopy-small", "polyps, edge_unet-small, 256x256, a head on every level"),
         ("endoscopy-mobile", "polyps, Mobile U-Net, 256x256"),
         ("lanes-nano", "lane markings, edge_unet, 224x384, a head on every level"),
         ("roads-nano", "street scenes in eleven classes, edge_unet-nano, 256x352"),
