@@ -263,6 +263,12 @@ def shipped() -> str:
     return shipped_table(reports, SHIPPED) + "\n\n" + line
 
 
+def alike_block(file: Path) -> str:
+    """Networks trained alike, and how."""
+    report = read_report(file)
+    return f"{alike_table(report)}\n\n{' '.join(report.notes)} Result file: `benchmarks/results/{file.name}`."
+
+
 def cards() -> dict[Path, str]:
     """The model cards of what ships beside the reference model."""
     made = {}
@@ -291,13 +297,9 @@ def generated() -> dict[Path, str]:
         peers = read_report(file)
         block = "\n\n".join((peers_table(peers), speed_table(peers), trained_line(peers, file.name)))
         readme = filled(readme, f"peers-{size}", block)
+    for kind in ("alike",):
+        readme = filled(readme, kind, alike_block(newest(kind)))
     alike = read_report(newest("alike"))
-    notes = " ".join(alike.notes)
-    readme = filled(
-        readme,
-        "alike",
-        "\n\n".join((alike_table(alike), f"{notes} Result file: `benchmarks/results/{newest('alike').name}`.")),
-    )
     bench = filled((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), "tools", tools_table())
     card = filled(filled(CARD.read_text(encoding="utf-8"), "quality", quality), "latency", latency)
     exports = EXPORT / "README.md"

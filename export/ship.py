@@ -2,8 +2,8 @@
 
     python export/ship.py runs/roads-small/qat.safetensors roads-small
 
-Its weights are put on their grids (edge_unet/quantization/settle.py). The name is to be in pipeline/reference.py
-already, the card beside the checkpoint is written by hand and filled by benchmarks/summary.py.
+Its weights become the int8 codes that they are to every runtime (edge_unet/quantization/settle.py). The name is to be
+in pipeline/reference.py already; the card beside the checkpoint is written by hand and filled by benchmarks/summary.py.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ SHIPPED: Mapping[str, str] = registry(
         ("endoscopy-mobile", "polyps, Mobile U-Net, 256x256"),
         ("lanes-nano", "lane markings, edge_unet, 224x384, a head on every level"),
         ("roads-nano", "street scenes in eleven classes, edge_unet-nano, 256x352"),
+        ("roads-small", "street scenes in eleven classes, edge_unet-small, 256x352, a head on every level"),
     )
 )
 """Name -> what it is. Each is a QAT checkpoint and a model card beside it."""

@@ -180,6 +180,12 @@ class FakeQuant(nn.Module):
         codes = torch.round(x / _along(self.scale, self.axis, x.dim())) + self.zero_point
         return codes.clamp(self.code_min, self.code_max).to(self.zero_point.dtype)
 
+    @torch.no_grad()
+    def on_grid(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """What integer `codes` mean on a grid of this kind whose scale, before it is snapped, is `scale`."""
+        real: Tensor = (codes.float() - int(self.zero_point)) * _along(snap(scale, self.bits), self.axis, codes.dim())
+        return real
+
     def frozen(self) -> nn.Module:
         """The constant twin for export. Raises ValueError while the scale is not set."""
         if not bool(torch.isfinite(self.scale).all()):

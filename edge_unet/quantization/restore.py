@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, fx, nn
 
 from edge_unet.core.errors import ArtifactError, UsageError
@@ -11,6 +12,7 @@ from edge_unet.core.recipe import Recipe
 from edge_unet.models import build
 from edge_unet.models.checkpoint import Checkpoint
 from edge_unet.models.levels import cut_to_level
+from edge_unet.quantization.layers import QuantConv
 from edge_unet.quantization.prepare import prepare
 
 _SHOWN = 200
@@ -33,6 +35,18 @@ def build_quantized(recipe: Recipe, weights: Mapping[str, Tensor] | None = None)
     return quantized if level is None else cut_to_level(quantized, level)
 
 
+def unpacked(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` of a quantized `net` with the weights of a settled checkpoint (settle.py), which are int8 codes, as the
+    numbers they stand for."""
+    weights = {}
+    for path, module in net.named_modules():
+        codes = state.get(f"{path}.weight")
+        if isinstance(module, QuantConv) and codes is not None and codes.dtype is torch.int8:
+            base, gain = (state[f"{path}.weight_quant.{part}"] for part in ("base", "gain"))
+            weights[f"{path}.weight"] = module.weight_quant.on_grid(codes, base * gain)
+    return {**state, **weights}
+
+
 def restore(checkpoint: Checkpoint) -> nn.Module:
     """The network of a checkpoint in eval mode: the float one, or (ptq, qat) the fx.GraphModule with fake-quant on.
 
@@ -47,7 +61,7 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
         )
     net = build(recipe) if checkpoint.info.kind == "fp32" else build_quantized(recipe)
     try:
-        net.load_state_dict(checkpoint.state)
+        net.load_state_dict(checkpoint.state if checkpoint.info.kind == "fp32" else unpacked(net, checkpoint.state))
     except RuntimeError as error:
         found = " ".join(line.strip() for line in str(error).splitlines()[1:3])
         found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}…"
