@@ -1,6 +1,6 @@
-"""Point accuracy, FP and FN of the lanes app with the shipped lanes-nano on the labelled TuSimple frames that are here.
+"""Point accuracy, FP and FN of the lanes app with a shipped lane model on the labelled TuSimple frames that are here.
 
-    python benchmarks/tusimple.py --out benchmarks/results/DATE-tusimple.json [--data DIR]
+    python benchmarks/tusimple.py --out benchmarks/results/DATE-tusimple.json [--model lanes-small] [--data DIR]
 
 The labels are the middles of the sample's instance masks in every tenth row, as TuSimple's own are. Most of the frames
 were trained on, so every frame is scored alone and the two kinds are averaged apart. Beside the app stand its steps
@@ -37,7 +37,7 @@ from edge_unet.segment.lanes.instances import lane_instances
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("EDGE_UNET_DATA", ROOT.parent / "shared" / "data"))
 SET = "tusimple_sample"
-MODEL = "lanes-nano"
+MODELS = ("lanes-nano", "lanes-small")
 ROWS = (160, 720, 10)
 FAR_M = (45.0, 60.0, 90.0)
 """How far the view looks; 60 m is the calibration's own, the others say how much hangs on it."""
@@ -122,6 +122,7 @@ def main() -> None:
     """Export, run, score and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--data", type=Path, default=DATA)
     given = parser.parse_args()
     folder = given.data / SET
@@ -130,9 +131,9 @@ def main() -> None:
     views: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="edge-unet-") as name:
         room = Path(name)
-        command = [sys.executable, "-m", "edge_unet.cli", "export", MODEL, "--target", "cpu", "--out", str(room)]
+        command = [sys.executable, "-m", "edge_unet.cli", "export", given.model, "--target", "cpu", "--out", str(room)]
         subprocess.run(command, check=True, capture_output=True)
-        bundle = room / f"{MODEL}-cpu-int8"
+        bundle = room / f"{given.model}-cpu-int8"
         for far_m in FAR_M:
             view = calibration.view.model_copy(update={"far_m": far_m})
             seen = calibration.model_copy(update={"view": view})
@@ -145,8 +146,8 @@ def main() -> None:
         "schema_version": 1,
         "environment": read_environment(threads=1).model_dump(mode="json"),
         "model": {
-            "name": MODEL,
-            "checkpoint_sha256": sha256_of(ROOT / "edge_unet" / "reference" / f"{MODEL}.safetensors"),
+            "name": given.model,
+            "checkpoint_sha256": sha256_of(ROOT / "edge_unet" / "reference" / f"{given.model}.safetensors"),
             "artifact": {key: artifact[key] for key in ("target", "precision", "sha256")},
         },
         "inputs": {
