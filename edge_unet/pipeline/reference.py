@@ -16,6 +16,7 @@ SHIPPED: Mapping[str, str] = registry(
         ("endoscopy-small", "polyps, edge_unet-small, 256x256, a head on every level"),
         ("endoscopy-mobile", "polyps, Mobile U-Net, 256x256"),
         ("lanes-nano", "lane markings, edge_unet, 224x384, a head on every level"),
+        ("lanes-small", "lane markings, edge_unet-small, 224x384, a head on every level"),
         ("roads-nano", "street scenes in eleven classes, edge_unet-nano, 256x352"),
         ("roads-small", "street scenes in eleven classes, edge_unet-small, 256x352, a head on every level"),
     )
