@@ -297,7 +297,7 @@ def generated() -> dict[Path, str]:
         peers = read_report(file)
         block = "\n\n".join((peers_table(peers), speed_table(peers), trained_line(peers, file.name)))
         readme = filled(readme, f"peers-{size}", block)
-    for kind in ("alike",):
+    for kind in ("alike", "alike-camvid"):
         readme = filled(readme, kind, alike_block(newest(kind)))
     alike = read_report(newest("alike"))
     bench = filled((ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), "tools", tools_table())
