@@ -283,7 +283,7 @@ class TestExitCodes:
             (["verify", "nowhere"], "nowhere: not a bundle"),
             (["evaluate", "nowhere", "--data", "."], "nowhere: not a bundle"),
             (["train", "--data", "nowhere"], "nowhere: no such folder"),
-            (["train", "--phase", "int8"], "unknown phase 'int8'; expected one of both, fp32, qat"),
+            (["train", "--phase", "int8"], "unknown phase 'int8'; expected one of both, pretrain, fp32, qat"),
             (["train", "--recipe", "nowhere.toml"], "nowhere.toml: cannot read the recipe"),
             (["train", "--model", "unet-9"], "unknown model preset 'unet-9'; did you mean 'unet-8'?"),
             (["train", "--teacher", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),

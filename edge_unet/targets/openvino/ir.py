@@ -14,6 +14,9 @@ from edge_unet.core.errors import GraphError, require
 MARK = "."
 """Separates a canonical name from what the lowering adds around it."""
 
+STEP = " step "
+"""In the name of an operator that is a step of a canonical one's lowering and has no tensor of the canonical graph."""
+
 
 class IrGraph:
     """Nodes made so far. `ops` is OpenVINO's opset; `frame_input` says that the input is the raw u8 frame (NHWC)."""

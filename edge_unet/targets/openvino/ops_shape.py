@@ -6,7 +6,7 @@ import numpy as np
 
 from edge_unet.canonical import Node
 from edge_unet.core.errors import GraphError
-from edge_unet.targets.openvino.ir import IrGraph
+from edge_unet.targets.openvino.ir import STEP, IrGraph
 
 
 def Concat(node: Node, ir: IrGraph) -> None:  # noqa: N802
@@ -72,8 +72,9 @@ def Reshape(node: Node, ir: IrGraph) -> None:  # noqa: N802
     x, shape = ir.value(node.inputs[0], node), ir.graph.shapes[node.output]
     if _splits_channels(ir.graph.shapes[node.inputs[0]], shape):
         *parts, height, width = shape
-        rows = ir.ops.transpose(x, np.array([0, 2, 3, 1], np.int64))
+        rows = ir.name(ir.ops.transpose(x, np.array([0, 2, 3, 1], np.int64)), f"{node.output}{STEP}rows")
         split = ir.ops.reshape(rows, np.array([height, width, *parts], np.int64), False)
+        split = ir.name(split, f"{node.output}{STEP}split")
         back = np.array([*range(2, len(shape)), 0, 1], np.int64)
         ir.put(node, ir.ops.transpose(split, back))
         return

@@ -16,6 +16,7 @@ from edge_unet.core.errors import ArtifactError, require
 from edge_unet.core.spec import Precision
 from edge_unet.targets.grids import same_grid
 from edge_unet.targets.islands import Islands
+from edge_unet.targets.openvino.ir import STEP
 from edge_unet.targets.openvino.lower import BIN, XML
 
 MOVES = frozenset({"Concat", "MaxPool", "Interpolate", "Reshape", "Transpose", "Slice", "Pad", "ReduceMax"})
@@ -64,7 +65,8 @@ def read_back(folder: Path, artifact: Artifact) -> ReadBack:
                 activations[name] = grid
         elif kind == "Constant" and node.get_element_type().get_type_name() == "i8":
             weights[name] = _weight(node)
-    return ReadBack(activations=activations, weights=weights, absent={})
+    named = {name: grid for name, grid in activations.items() if STEP not in name}
+    return ReadBack(activations=named, weights=weights, absent={})
 
 
 def _moved(node: Any, grids: Mapping[str, Grid]) -> Grid | None:
