@@ -55,6 +55,16 @@ def residual(kind: str, **attributes: object) -> Piece:
     return piece
 
 
+def shuffled(g: GraphWriter, x: str) -> str:
+    """Depth to space, whose lowering has steps that are no tensors of the canonical graph, and a way back."""
+    half = SIZE // 2
+    parts = g.constant("parts", [CHANNELS // 4, 2, 2, half, half])
+    split = g.op("Reshape", "split", [x, parts], shared=True)
+    moved = g.op("Transpose", "moved", [split], shared=True, perm=[0, 3, 1, 4, 2])
+    space = g.op("Reshape", "space", [moved, g.constant("space_shape", [1, CHANNELS // 4, SIZE, SIZE])], shared=True)
+    return g.conv("back", space, CHANNELS // 4, CHANNELS, 3, stride=2)
+
+
 def normalised(epsilon: float) -> Piece:
     """LayerNormalization behind a position embedding; epsilon as large as the variance counts in every code."""
 
@@ -79,6 +89,7 @@ def direct_norm(g: GraphWriter, x: str) -> str:
 
 CHAINS = {
     **{f"residual {kind}": residual(kind) for kind in ("Gelu", "HardSwish", "Sigmoid", "Tanh")},
+    "shuffle": shuffled,
     "residual HardSigmoid": residual("HardSigmoid", alpha=1 / 6, beta=0.5),
 }
 NORMS = {"norm 1e-5": normalised(1e-5), "norm 1": normalised(1.0), "direct norm": direct_norm}
