@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -17,12 +18,12 @@ from edge_unet.training.losses.total import Outputs
 from edge_unet.training.schedule import training_sizes
 
 
-class Goal:
+class Goal(ABC):
     """The scalar that a step's gradient is of, and what a checkpoint records of it."""
 
+    @abstractmethod
     def __call__(self, batch: Batch, outputs: Outputs) -> Tensor:
         """The loss of a network's `outputs` on `batch`."""
-        raise NotImplementedError
 
     @property
     def adapter(self) -> nn.Module | None:
