@@ -42,8 +42,9 @@ def unpacked(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for path, module in net.named_modules():
         codes = state.get(f"{path}.weight")
         if isinstance(module, QuantConv) and codes is not None and codes.dtype is torch.int8:
-            base, gain = (state[f"{path}.weight_quant.{part}"] for part in ("base", "gain"))
-            weights[f"{path}.weight"] = module.weight_quant.on_grid(codes, base * gain)
+            base, gain = (state.get(f"{path}.weight_quant.{part}") for part in ("base", "gain"))
+            if base is not None and gain is not None:  # else the caller finds them missing
+                weights[f"{path}.weight"] = module.weight_quant.on_grid(codes, base * gain)
     return {**state, **weights}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from small_road import Road
 from torch import fx
 
-from edge_unet.core.errors import UsageError
+from edge_unet.core.errors import ArtifactError, UsageError
 from edge_unet.core.recipe import Recipe
 from edge_unet.graph.frozen import freeze
 from edge_unet.models import build
@@ -61,6 +62,13 @@ def test_a_transposed_convolution_settles_too(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "s.safetensors", info, settled(trained).state)
     before, after = integers(trained), integers(load_checkpoint(tmp_path / "s.safetensors"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_codes_without_their_scales_are_a_damaged_file() -> None:
+    made = settled(load_checkpoint(reference_checkpoint("lanes-nano")))
+    state = {name: value for name, value in made.state.items() if not name.endswith("weight_quant.base")}
+    with pytest.raises(ArtifactError, match="does not fit its own recipe"):
+        restore(replace(made, state=state))
 
 
 def test_a_float_checkpoint_has_no_grid(road: Road) -> None:
